@@ -1,0 +1,162 @@
+"""
+How a thread that waits is woken by one that does not want it to wait any longer.
+
+The guarantees:
+
+1. *After* `Abort.abort()` *returns, the aborted thread is awake, or will not block*: it was
+   woken from what it waited on, and every later wait of the same request raises at once.
+2. *Who was not aborted is never disturbed.* A wake-up can only reach what is registered at
+   that moment, and `release()` takes it back before a socket changes hands: both happen
+   under the handle's lock.
+3. *The flag is set first.* Cancelling can look like success (an aborted reader sees a clean
+   end of the body), so whoever reads must `check()` after each read and before believing it.
+4. *A wait can be interrupted by a signal without leaving anything locked.* All waits are one
+   ``Lock.acquire`` in C. ``threading.Event`` and ``Condition`` enter their lock in Python
+   code, where a `KeyboardInterrupt` can strike between the acquire and the ``with``.
+
+An abort is never a file descriptor's business: ``close()`` from another thread wakes nobody,
+and the number may belong to someone else by then. Only the owner closes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+import typing
+
+from .exceptions import HTTPError
+
+__all__ = ["Abort", "Signal", "shutdown_socket"]
+
+
+class Signal:
+    """
+    Something to wait for, once. Setting it is one C call: safe from any thread, any number
+    of times, also from a finalizer or a signal handler.
+    """
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def set(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it was set already
+            self._lock.release()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait at most `timeout` seconds (None: until set). Returns whether it was set."""
+        if timeout is None:
+            return self._lock.acquire()
+        return self._lock.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX))
+
+
+def shutdown_socket(sock: socket.socket) -> None:
+    """
+    Wake whoever waits on `sock`, and let the peer see its end.
+
+    By way of ``socket.socket``, since ``SSLSocket.shutdown()`` drops the TLS layer and the
+    next ``recv`` would return ciphertext.
+    """
+    with contextlib.suppress(OSError):  # not connected, or already gone
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+class Abort:
+    """
+    One running request: what it waits on at this moment, and how to end that.
+
+    The request's own thread calls `check`, `blocked_on`, `release`, `sleep`, `wait` and
+    `user_code`; any thread may call `abort`.
+    """
+
+    __slots__ = ("__weakref__", "_error", "_in_user_code", "_lock", "_wake", "deadline", "phase")
+
+    def __init__(self, deadline: float | None = None) -> None:
+        self._lock = threading.Lock()
+        self._wake: typing.Callable[[], object] | None = None
+        self._error: typing.Callable[[], HTTPError] | None = None
+        self._in_user_code = False
+        #: On the clock of `time.monotonic`. Told to dispatchers, kept by the client's timer.
+        self.deadline = deadline
+        #: What the request is doing, in words that fit after "while": for messages.
+        self.phase = "starting"
+
+    @property
+    def aborted(self) -> bool:
+        return self._error is not None
+
+    def abort(self, error: typing.Callable[[], HTTPError]) -> bool:
+        """
+        End the request; `error` makes what its thread will raise. The first one counts.
+
+        Returns whether the thread is sure to end soon, which it is not while it runs
+        code of the user's.
+        """
+        with self._lock:
+            if self._error is None:
+                self._error = error
+            if self._wake is not None:
+                self._wake()
+            return not self._in_user_code
+
+    def check(self) -> None:
+        """Raise if the request was aborted."""
+        if self._error is not None:
+            raise self._error()
+
+    def remaining(self) -> float | None:
+        """Seconds until the deadline, at least 0; None without one."""
+        if self.deadline is None:
+            return None
+        return max(0.0, self.deadline - time.monotonic())
+
+    def blocked_on(self, wake: typing.Callable[[], object]) -> None:
+        """
+        From now until `release()`, an abort calls `wake`. It runs in the aborting thread and
+        must neither block nor raise. Replaces what was registered before.
+        """
+        with self._lock:
+            self._wake = wake
+        self.check()
+
+    def release(self) -> None:
+        """
+        Take the wake-up back: after this, an abort touches nothing. Raises if there has been
+        one, since what it woke (a socket, most likely) must then not be used again.
+        """
+        with self._lock:
+            self._wake = None
+        self.check()
+
+    @contextlib.contextmanager
+    def user_code(self) -> typing.Iterator[None]:
+        """Around code of the user's, which cannot be interrupted and is not waited for."""
+        with self._lock:
+            outer = self._in_user_code
+            self._in_user_code = outer or self._error is None
+        self.check()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._in_user_code = outer
+        self.check()
+
+    def wait(self, signal: Signal, timeout: float | None = None) -> bool:
+        """
+        Wait for `signal` at most `timeout` seconds. Returns whether it was set; raises if the
+        request was aborted, which sets it too.
+        """
+        self.blocked_on(signal.set)
+        try:
+            return signal.wait(timeout)
+        finally:
+            self.release()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, unless aborted."""
+        self.wait(Signal(), seconds)

@@ -1,0 +1,51 @@
+"""Where requests go: the border between the client and whatever answers."""
+
+from __future__ import annotations
+
+import typing
+
+from ..aborting import Abort
+from ..config import SSLConfig, TimeoutConfig
+from ..models import Request, Response
+
+__all__ = ["Context", "Dispatcher"]
+
+
+class Context:
+    """
+    What a dispatcher is told about one exchange, besides the request.
+
+    * `timeout`: the `TimeoutConfig` in force, seconds of inactivity for each step.
+    * `ssl`: the `SSLConfig` in force.
+    * `abort`: whether, and how, the exchange is ended from outside. A dispatcher that waits
+      registers what it waits on with it; one that cannot should at least `check()` now and
+      then. Its `deadline` says when it will be aborted anyway.
+    """
+
+    __slots__ = ("abort", "ssl", "timeout")
+
+    def __init__(self, *, timeout: TimeoutConfig, ssl: SSLConfig, abort: Abort) -> None:
+        self.timeout = timeout
+        self.ssl = ssl
+        self.abort = abort
+
+
+class Dispatcher:
+    """
+    Sends requests. The network is one; subclass it to answer from elsewhere.
+
+    A client calls `send` from many threads at once.
+    """
+
+    def send(self, request: Request, context: Context) -> Response:
+        """
+        Make one exchange. Return a `Response` as soon as its head is there; its `content` may
+        be an iterator over the body's bytes as they come (still under Content-Encoding), with
+        an `on_close` that is called once, at the body's end or when it is given up.
+
+        Raise an `HTTPError` when the exchange fails.
+        """
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Let go of everything idle. Delivered streams stay readable."""

@@ -1,0 +1,288 @@
+"""
+A bounded pool of threads, with a clock. It knows nothing of HTTP.
+
+The threads are a `ThreadPoolExecutor`'s; each runs one long job, `_work`, that takes what is
+submitted from a queue of our own. That keeps three promises which ``executor.submit`` per
+request could not:
+
+1. *A signal handler's exception cannot break it.* `KeyboardInterrupt` may strike the main
+   thread at any bytecode of `submit`. What the executor and ``Thread.start`` do there in
+   Python (conditions, semaphores, bookkeeping around a started thread) would be left half
+   done; so the main thread makes single C calls only, and a daemon thread, the foreman, which
+   no signal interrupts, starts the workers.
+2. *Nobody waits behind a worker that is not there.* Whether another thread is needed is
+   decided from levels, not events: jobs waiting against workers idle, looked at again after
+   each submit and each time a worker stops being idle, and by `ensure()` before a long wait.
+   Asking once too often does nothing; a missed request is made up for by the next.
+3. *The interpreter's exit does not run the queue first*, as an executor's does: see
+   `end_at_exit`.
+
+The foreman also keeps the time (`schedule`), and runs what finalizers may not (`call_soon`).
+It is started when first needed, and ends with the pool.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import heapq
+import queue
+import threading
+import time
+import typing
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
+from .aborting import Signal
+
+__all__ = ["Job", "Timer", "Workers", "end_at_exit"]
+
+#: The longest single wait of the foreman: what a C wait takes is less than what a float can say.
+_LONGEST_WAIT = 3600.0
+
+
+class Job(typing.Protocol):
+    def __call__(self) -> None:
+        """Run on a worker. Must not raise."""
+
+    def refused(self, error: BaseException) -> None:
+        """Called in place of running: there is no thread, and none can be started."""
+
+
+class Expirable(typing.Protocol):
+    def expire(self) -> None:
+        """Called on the foreman's thread when the time has come. Must be quick, and not raise."""
+
+
+class Timer:
+    """One appointment with the foreman. Cancelling it lets go of its target at once."""
+
+    __slots__ = ("_target", "when")
+
+    def __init__(self, when: float, target: Expirable) -> None:
+        self.when = when
+        self._target: Expirable | None = target
+
+    def __lt__(self, other: Timer) -> bool:
+        return self.when < other.when
+
+    @property
+    def cancelled(self) -> bool:
+        return self._target is None
+
+    def cancel(self) -> None:
+        self._target = None
+
+    def fire(self) -> None:
+        target, self._target = self._target, None
+        if target is not None:
+            target.expire()
+
+
+_current = threading.local()
+
+
+class Workers:
+    """At most `max_workers` threads, started when there is work and none is idle."""
+
+    def __init__(self, max_workers: int) -> None:
+        self.max_workers = max_workers
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._messages: queue.SimpleQueue[typing.Any] = queue.SimpleQueue()
+        # Guards the two counts. Taken by workers and the foreman only: no signal strikes there.
+        self._lock = threading.Lock()
+        self._threads = 0
+        self._idle = 0
+        self._has_foreman = False
+        self._stopped = False
+        self._gone = Signal()
+
+    @staticmethod
+    def current() -> Workers | None:
+        """The pool whose worker the calling thread is."""
+        return getattr(_current, "workers", None)
+
+    # Called from any thread.
+
+    def submit(self, job: Job) -> None:
+        """Run `job` on a worker, in the order of submission."""
+        self._jobs.put(job)
+        if self._stopped:
+            self._refuse(RuntimeError("the workers were stopped"))
+        else:
+            self.ensure()
+
+    def ensure(self) -> None:
+        """Have a thread started if one is needed. Before a wait, it makes up for an interrupted submit."""
+        if self._jobs.qsize() > self._idle and self._threads < self.max_workers:
+            self._tell_foreman(self._grow)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether jobs wait for a worker."""
+        return not self._jobs.empty()
+
+    def schedule(self, when: float, target: Expirable) -> Timer:
+        """Have ``target.expire()`` called at `when`, on the clock of `time.monotonic`."""
+        timer = Timer(when, target)
+        self._tell_foreman(timer)
+        return timer
+
+    def call_soon(self, callback: typing.Callable[[], None]) -> None:
+        """Have `callback` called on the foreman's thread. Takes no lock: for finalizers."""
+        self._tell_foreman(callback)
+
+    def stop_soon(self) -> None:
+        """End all threads once they are idle, without waiting. Takes no lock: for finalizers."""
+        self._stopped = True
+        self._jobs.put(None)
+        self._messages.put(None)
+
+    def stop(self, timeout: float) -> None:
+        """End all threads; wait for them at most `timeout` seconds. May be called again."""
+        self.stop_soon()
+        if self._has_foreman and Workers.current() is not self:
+            self._gone.wait(timeout)
+            self._gone.set()  # for whoever else waits
+
+    def _tell_foreman(self, message: typing.Any) -> None:
+        self._messages.put(message)
+        if not self._has_foreman:
+            # Not threading.Thread: its start() waits in Python code, which a signal's
+            # exception can break. Interrupted before the flag is set, this makes two
+            # foremen, and that works.
+            try:
+                _thread.start_new_thread(self._foreman, ())
+            except RuntimeError as error:
+                self._refuse(error)
+            else:
+                self._has_foreman = True
+
+    # The foreman's thread.
+
+    def _foreman(self) -> None:
+        executor = ThreadPoolExecutor(self.max_workers, thread_name_prefix="http3_parallel")
+        timers: list[Timer] = []
+        sweep_at = 64
+        while True:
+            message = self._next_message(timers)
+            if message is None:
+                break
+            if isinstance(message, Timer):
+                heapq.heappush(timers, message)
+                if len(timers) >= sweep_at:
+                    # Most requests end long before their deadline: without this, what is
+                    # left of them would pile up until then.
+                    timers = [timer for timer in timers if not timer.cancelled]
+                    heapq.heapify(timers)
+                    sweep_at = 64 + 2 * len(timers)
+            elif message == self._grow:
+                self._grow(executor)
+            elif message is not _TIME:
+                message()
+            del message
+            while timers and timers[0].when <= time.monotonic():
+                heapq.heappop(timers).fire()
+        self._messages.put(None)  # in case there are two foremen
+        executor.shutdown(wait=True)
+        self._gone.set()
+
+    def _next_message(self, timers: list[Timer]) -> typing.Any:
+        if not timers:
+            return self._messages.get()
+        wait = min(max(0.0, timers[0].when - time.monotonic()), _LONGEST_WAIT)
+        try:
+            return self._messages.get(timeout=wait)
+        except queue.Empty:
+            return _TIME
+
+    def _grow(self, executor: ThreadPoolExecutor) -> None:
+        while True:
+            with self._lock:
+                if self._jobs.qsize() <= self._idle or self._threads >= self.max_workers:
+                    return
+                # Counted as idle from here on, although it is only about to start.
+                self._threads += 1
+                self._idle += 1
+            try:
+                executor.submit(self._work)
+            except RuntimeError as error:  # "can't start new thread", or the interpreter exits
+                with self._lock:
+                    self._threads -= 1
+                    self._idle -= 1
+                    alone = self._threads == 0
+                if alone:
+                    self._refuse(error)
+                return
+
+    def _refuse(self, error: BaseException) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                job = self._jobs.get_nowait()
+                if job is not None:
+                    job.refused(error)
+        if self._stopped:
+            self._jobs.put(None)
+
+    # A worker's thread.
+
+    def _work(self) -> None:
+        _current.workers = self
+        while True:
+            job = self._jobs.get()
+            if job is None:
+                self._jobs.put(None)  # for the next worker
+                return
+            with self._lock:
+                self._idle -= 1
+            # Who submitted meanwhile took this thread for idle.
+            self.ensure()
+            job()
+            # The thread outlives the job: what the job refers to must not.
+            del job
+            with self._lock:
+                self._idle += 1
+
+
+_TIME = object()
+
+
+class Ending(typing.Protocol):
+    def end_now(self) -> None:
+        """End all work at once, without waiting. Called while the interpreter exits."""
+
+
+_ending: weakref.WeakSet[Ending] = weakref.WeakSet()
+
+
+def end_at_exit(owner: Ending) -> None:
+    """
+    Call ``owner.end_now()`` when the interpreter exits, before it waits for its threads.
+
+    `atexit` is too late for that: `concurrent.futures` joins its threads earlier.
+    """
+    _ending.add(owner)
+
+
+def _end_all() -> None:
+    for owner in list(_ending):
+        owner.end_now()
+
+
+def _end_all_after_main_thread() -> None:
+    threading.main_thread().join()
+    _end_all()
+
+
+def _watch_for_exit() -> None:
+    # Private use, listed in docs/: `threading._register_atexit`, whose callbacks run last
+    # registered first, and so before that of concurrent.futures, imported above.
+    register = getattr(threading, "_register_atexit", None)
+    if register is not None:
+        with contextlib.suppress(RuntimeError):  # imported while the interpreter exits
+            register(_end_all)
+    else:
+        _thread.start_new_thread(_end_all_after_main_thread, ())
+
+
+_watch_for_exit()
