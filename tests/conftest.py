@@ -8,10 +8,11 @@ import ssl
 import sys
 import typing
 
-import nginx_server
 import pytest
 import trustme
 from pytest_httpserver import HTTPServer
+
+import nginx_server
 from servers import HangingResolver, Site
 
 #: The names that the servers' certificate is for. Nothing but tests that map them use the last.

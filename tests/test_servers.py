@@ -9,10 +9,11 @@ import threading
 import typing
 
 import pytest
-import servers
 from pytest_httpserver import HTTPServer
-from servers import HangingResolver, Peer, RawServer, Site
 from werkzeug import Response
+
+import servers
+from servers import HangingResolver, Peer, RawServer, Site
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n"
