@@ -32,7 +32,9 @@ error_log error.log;
 {user}
 events {{ worker_connections 1024; }}
 http {{
-    access_log off;
+    # A line for each request: the number of the connection it came on.
+    log_format connections "$connection";
+    access_log access.log connections;
     default_type text/plain;
     client_body_temp_path body;
     proxy_temp_path proxy;
@@ -46,8 +48,6 @@ http {{
         ssl_certificate chain.pem;
         ssl_certificate_key key.pem;
         root pages;
-        # How many connections there have been: a client that keeps them alive makes few.
-        location = /connections {{ return 200 "$connection\\n"; }}
     }}
 }}
 """
@@ -58,6 +58,7 @@ class Nginx(typing.NamedTuple):
 
     host: str
     port: int
+    prefix: pathlib.Path
 
     @property
     def url(self) -> str:
@@ -67,6 +68,18 @@ class Nginx(typing.NamedTuple):
     def page(number: int) -> bytes:
         """What ``/number`` holds."""
         return b"page %d\n" % number
+
+    def served(self, least: int = 0) -> list[str]:
+        """
+        For each request so far, what names its connection. Requests are logged after they are
+        answered: waits until there are `least`.
+        """
+        end = time.monotonic() + 10
+        while True:
+            log = (self.prefix / "access.log").read_text().split()
+            if len(log) >= least or time.monotonic() > end:
+                return log
+            time.sleep(0.02)  # nothing tells when a foreign process has come so far
 
 
 def find_or_install() -> str:
@@ -135,7 +148,7 @@ def running(
             )
         try:
             if _wait_until_it_listens(process, port):
-                yield Nginx("127.0.0.1", port)
+                yield Nginx("127.0.0.1", port, prefix)
                 return
         finally:
             process.terminate()

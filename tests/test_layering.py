@@ -31,6 +31,7 @@ ROOMS = (
     "client",
     "line",
     "pending",
+    "block",
     "parallel",
     "api",
     "cli",
@@ -43,12 +44,13 @@ NETWORK = ("urllib3", "http.client")
 #: What the synchronous side never loads: it would cost every start, and bind it to a loop.
 EVENT_LOOPS = ("asyncio", "anyio", "trio", "sniffio")
 
-#: What a function may import, because it is there only with an extra.
-OPTIONAL = (
+#: What a function may import: it is there only with an extra, or few programs need what it costs.
+IN_FUNCTIONS = (
+    "backports.zstd",
     "brotli",
     "brotlicffi",
-    "backports.zstd",
     "compression.zstd",
+    "idna",
     "socks",
     "urllib3.contrib.socks",
 )
@@ -134,7 +136,8 @@ def back_edges(house: House) -> list[str]:
         ours, theirs = house.room(found.module), house.room(found.target)
         if theirs == "__version__" or ours in ("", theirs):
             continue
-        if theirs not in ROOMS or ROOMS.index(theirs) >= ROOMS.index(ours):
+        above = ROOMS[: ROOMS.index(ours)] if ours in ROOMS else ()
+        if theirs not in above:
             wrong.append(str(found))
     return wrong
 
@@ -181,7 +184,7 @@ def hidden_in_functions(house: House) -> list[str]:
     return [
         str(found)
         for found in house.imports
-        if found.in_function and not is_in(found.target, OPTIONAL)
+        if found.in_function and not is_in(found.target, IN_FUNCTIONS)
     ]
 
 

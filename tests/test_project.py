@@ -1,0 +1,35 @@
+"""What the project's files say of each other is true."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def test_the_oldest_environment_has_the_least_versions_that_are_allowed() -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    tox = (ROOT / "tox.ini").read_text()
+    dependencies = re.search(r"(?ms)^dependencies = \[(.*?)^\]", project)
+    environment = re.search(r"(?ms)^\[testenv:oldest\].*?^deps =\n(.*?)^\w", tox)
+    assert dependencies is not None
+    assert environment is not None
+    allowed = dict(re.findall(r'"([\w-]+)>=([\d.]+)', dependencies[1]))
+    installed = dict(re.findall(r"([\w-]+)==([\d.]+)", environment[1]))
+    assert {name: padded(version) for name, version in allowed.items()} == {
+        name: padded(version) for name, version in installed.items()
+    }
+    assert "urllib3" in installed
+
+
+def padded(version: str) -> tuple[int, ...]:
+    """``2.5`` and ``2.5.0`` are the same."""
+    numbers = [int(part) for part in version.split(".")]
+    return (*numbers, *[0] * (3 - len(numbers)))
+
+
+def test_ci_runs_the_command_that_the_readme_gives() -> None:
+    commands = re.findall(r"^python3 -m venv .*$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(commands) == 2
+    assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == commands[1]
