@@ -29,7 +29,7 @@ CertTypes = typing.Union[str, "os.PathLike[str]", tuple[str, str], tuple[str, st
 VerifyTypes = typing.Union[bool, str, "os.PathLike[str]", ssl.SSLContext]
 
 
-def _seconds(name: str, value: object) -> float | None:
+def check_seconds(name: str, value: object) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -39,7 +39,7 @@ def _seconds(name: str, value: object) -> float | None:
     return None if math.isinf(value) else float(value)
 
 
-def _count(name: str, value: object, least: int) -> int | None:
+def check_count(name: str, value: object, least: int) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int):
@@ -86,7 +86,7 @@ class TimeoutConfig:
         elif timeout is not None:
             given = (timeout, timeout, timeout)
         for name, value in zip(("connect_timeout", "read_timeout", "write_timeout"), given):
-            object.__setattr__(self, name, _seconds(name, value))
+            object.__setattr__(self, name, check_seconds(name, value))
 
     def __repr__(self) -> str:
         if self.connect_timeout == self.read_timeout == self.write_timeout:
@@ -122,9 +122,9 @@ class PoolLimits:
     pool_timeout: float | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "soft_limit", _count("soft_limit", self.soft_limit, 0))
-        object.__setattr__(self, "hard_limit", _count("hard_limit", self.hard_limit, 1))
-        object.__setattr__(self, "pool_timeout", _seconds("pool_timeout", self.pool_timeout))
+        object.__setattr__(self, "soft_limit", check_count("soft_limit", self.soft_limit, 0))
+        object.__setattr__(self, "hard_limit", check_count("hard_limit", self.hard_limit, 1))
+        object.__setattr__(self, "pool_timeout", check_seconds("pool_timeout", self.pool_timeout))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,9 +209,9 @@ class Retry:
         if self.total is None:
             raise TypeError("total is a whole number: retries always have an end")
         for name in ("total", "connect", "read", "status"):
-            _count(name, getattr(self, name), 0)
+            check_count(name, getattr(self, name), 0)
         for name in ("backoff", "backoff_max", "retry_after_max"):
-            if _seconds(name, getattr(self, name)) is None:
+            if check_seconds(name, getattr(self, name)) is None:
                 raise ValueError(f"{name} must be a finite number of seconds")
         object.__setattr__(self, "statuses", frozenset(self.statuses))
         object.__setattr__(self, "methods", frozenset(m.upper() for m in self.methods))

@@ -17,17 +17,21 @@ class Context:
 
     * `timeout`: the `TimeoutConfig` in force, seconds of inactivity for each step.
     * `ssl`: the `SSLConfig` in force.
+    * `stream`: whether the response will be delivered with its body unread.
     * `abort`: whether, and how, the exchange is ended from outside. A dispatcher that waits
       registers what it waits on with it; one that cannot should at least `check()` now and
       then. Its `deadline` says when it will be aborted anyway.
     """
 
-    __slots__ = ("abort", "ssl", "timeout")
+    __slots__ = ("abort", "ssl", "stream", "timeout")
 
-    def __init__(self, *, timeout: TimeoutConfig, ssl: SSLConfig, abort: Abort) -> None:
+    def __init__(
+        self, *, timeout: TimeoutConfig, ssl: SSLConfig, abort: Abort, stream: bool = False
+    ) -> None:
         self.timeout = timeout
         self.ssl = ssl
         self.abort = abort
+        self.stream = stream
 
 
 class Dispatcher:
@@ -36,6 +40,11 @@ class Dispatcher:
 
     A client calls `send` from many threads at once.
     """
+
+    #: Whether every wait of `send`, and of the bodies it returns, is registered with the
+    #: context's `abort`, so that it ends in milliseconds when that is called. Leaving a block
+    #: waits for a dispatcher that says so, and for no other.
+    abortable = False
 
     def send(self, request: Request, context: Context) -> Response:
         """

@@ -1,0 +1,605 @@
+"""
+The machine inside a block: it takes requests in, has workers run them, and hands them out.
+
+What it guarantees, and how:
+
+1. *Completion order at flat cost.* A handle that ends goes to the end of a completion queue,
+   and whoever takes next takes the first: nothing is ever searched or scanned.
+2. *Every response is handed out once.* `Completions.open` holds the handles nobody has claimed
+   or taken; claiming and taking remove from it, under the block's lock. Who takes waits while
+   there are any, and is woken when the last one goes another way.
+3. *Nothing outlives the block.* `_pending` holds every handle that has not ended, `_executing`
+   those a worker is at, `_streams` the delivered bodies that are still open. Closing ends the
+   first and the last, and waits for the second, but for those in code of the user's.
+4. *An exception of a signal handler, anywhere, loses at worst a handle.* Critical sections
+   change sets and deques by single operations, in an order that makes each step harmless if
+   the next never comes: a request is in `_pending` before it is in line, and in `open` last.
+   What an interrupt left undone (a worker not asked for) is made up for before each wait.
+5. *Wake-ups are never lost*: whatever may satisfy a waiter wakes all of them, and they look
+   again.
+
+A worker runs the block's requests one after the other, as a `_Runner`, of which the client's
+workers see at most `max_workers` at a time; it goes to the end of their queue when another
+block waits there. The lock is reentrant, since a signal handler of the user's may well call
+`cancel()`. No other lock is taken under it, and no code of the user's runs under it.
+
+After a fork, all of this belongs to the parent: the child must not touch it, not even the lock,
+which a thread that no longer exists may hold.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextvars
+import os
+import threading
+import time
+import traceback
+import typing
+import weakref
+
+from .aborting import Abort, Signal
+from .exceptions import (
+    DeadlineExceeded,
+    HTTPError,
+    NoPendingResponses,
+    ParallelClosed,
+    RequestCancelled,
+    WaitTimeout,
+    WorkersUnavailable,
+)
+from .line import Line
+from .models import Request, Response, URLTypes
+from .pending import (
+    CANCELLED,
+    DONE,
+    ENDED,
+    MOVES,
+    QUEUED,
+    RUNNING,
+    Completions,
+    HandleFuture,
+    PendingResponse,
+)
+from .workers import Timer, Workers
+
+__all__ = ["Block", "Engine"]
+
+#: How long closing waits, in seconds, for workers that were aborted. They need microseconds;
+#: this bounds what nobody has thought of.
+_DRAIN_SECONDS = 5.0
+
+
+class Engine(typing.Protocol):
+    """What a block needs of its client."""
+
+    def prepare(
+        self, method: str, url: URLTypes, options: typing.Mapping[str, typing.Any]
+    ) -> tuple[Request, typing.Any]:
+        """The request, and settings for `perform`. Raises an `HTTPError` if there can be none."""
+
+    def settings(self, options: typing.Mapping[str, typing.Any]) -> typing.Any:
+        """The settings alone, for a request that is there already."""
+
+    def perform(self, request: Request, settings: typing.Any, abort: Abort) -> Response:
+        """Run one request to its end, in the calling thread."""
+
+
+class _Runner:
+    """The block's stake in one worker: runs its requests there, one after the other."""
+
+    __slots__ = ("_block",)
+
+    def __init__(self, block: Block) -> None:
+        self._block = block
+
+    def __call__(self) -> None:
+        block = self._block
+        while (handle := block._begin(self)) is not None:
+            block._execute(handle)
+            del handle
+            if block._line and block._workers.crowded:
+                block._workers.submit(self)
+                return
+
+    def refused(self, error: BaseException) -> None:
+        self._block._refused(self, error)
+
+
+class _StreamDeadline:
+    """A deadline that goes on after the response was delivered with its body unread."""
+
+    __slots__ = ("_abort", "_seconds")
+
+    def __init__(self, abort: Abort, seconds: float | None) -> None:
+        self._abort = abort
+        self._seconds = seconds
+
+    def expire(self) -> None:
+        self._abort.abort(self._error)
+
+    def _error(self) -> HTTPError:
+        return DeadlineExceeded(f"the deadline of {self._seconds} s passed while reading the body")
+
+
+def _left() -> HTTPError:
+    return RequestCancelled("the block was left before this was complete")
+
+
+def _cancelled() -> HTTPError:
+    return RequestCancelled("the request was cancelled before it completed")
+
+
+class Block:
+    def __init__(
+        self,
+        engine: Engine,
+        workers: Workers,
+        *,
+        own_workers: bool = False,
+        max_workers: int,
+        max_per_host: int | None = None,
+        deadline: float | None = None,
+    ) -> None:
+        self.max_workers = max_workers
+        self.deadline = deadline
+        self.expires = None if deadline is None else time.monotonic() + deadline
+        self._engine = engine
+        self._workers = workers
+        self._own_workers = own_workers
+        self._limits_hosts = max_per_host is not None
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
+        self._closed = False
+        self._expired = False
+        self._timer: Timer | None = None
+        self._pending: set[PendingResponse] = set()
+        self._executing: set[PendingResponse] = set()
+        self._streams: dict[Abort, weakref.ref[Response]] = {}
+        self._runners: set[_Runner] = set()
+        self._drained: Signal | None = None
+        self._line: Line[PendingResponse] = Line(
+            max_per_host,
+            host_of=lambda handle: handle._host,
+            waits=lambda handle: handle._state is QUEUED,
+        )
+
+    @property
+    def usable(self) -> bool:
+        return not self._closed and os.getpid() == self._pid
+
+    def check_usable(self) -> None:
+        if os.getpid() != self._pid:
+            raise ParallelClosed(
+                "this block belongs to the process that this one was forked from; open another"
+            )
+        if self._closed:
+            raise ParallelClosed("this block was left; open another")
+
+    # Taking requests in.
+
+    def request(
+        self,
+        completions: Completions,
+        method: str,
+        url: URLTypes,
+        options: typing.Mapping[str, typing.Any],
+        *,
+        tag: object = None,
+        deadline: float | None = None,
+    ) -> PendingResponse:
+        self.check_usable()
+        try:
+            request, settings = self._engine.prepare(method, url, options)
+        except HTTPError as error:
+            error.tag = tag
+            handle = PendingResponse(self, completions, None, None, tag)
+            self._submit_failed(handle, error)
+            return handle
+        return self._submit(
+            PendingResponse(self, completions, request, settings, tag), request, deadline
+        )
+
+    def send(
+        self,
+        completions: Completions,
+        request: Request,
+        options: typing.Mapping[str, typing.Any],
+        *,
+        tag: object = None,
+        deadline: float | None = None,
+    ) -> PendingResponse:
+        self.check_usable()
+        settings = self._engine.settings(options)
+        return self._submit(
+            PendingResponse(self, completions, request, settings, tag), request, deadline
+        )
+
+    def _submit(
+        self, handle: PendingResponse, request: Request, deadline: float | None
+    ) -> PendingResponse:
+        handle._deadline, handle._expires = self.deadline, self.expires
+        if deadline is not None:
+            expires = time.monotonic() + deadline
+            if self.expires is None or expires < self.expires:
+                handle._deadline, handle._expires = deadline, expires
+                handle._timer = self._workers.schedule(expires, handle)
+        if self.expires is not None and self._timer is None:
+            self._timer = self._workers.schedule(self.expires, self)
+        handle._context = contextvars.copy_context()
+        if self._limits_hosts:
+            handle._host = (request.url.host, request.url.port)
+        with self._lock:
+            refused = self._closed
+            expired = self._expired
+            if not refused and not expired:
+                self._pending.add(handle)
+                self._line.add(handle)
+                handle._completions.open.add(handle)
+        if refused or expired:
+            if handle._timer is not None:
+                handle._timer.cancel()
+            self.check_usable()
+            self._submit_failed(handle, handle._deadline_error())
+        elif self._line and len(self._runners) < self.max_workers:
+            self._add_runner()
+        return handle
+
+    def _submit_failed(self, handle: PendingResponse, error: HTTPError) -> None:
+        handle._error, handle._state = error, DONE
+        handle._context = handle._settings = None
+        completions = handle._completions
+        with self._lock:
+            completions.finished[handle] = None
+            completions.open.add(handle)
+            completions.wake()
+
+    def _add_runner(self) -> None:
+        runner = _Runner(self)
+        try:
+            self._runners.add(runner)
+            self._workers.submit(runner)
+        except BaseException:
+            # If it was submitted all the same, it will count itself in again.
+            self._runners.discard(runner)
+            raise
+
+    def _staff(self) -> None:
+        """See to it that workers are on their way. Makes up for an interrupted submit."""
+        while self._line and len(self._runners) < self.max_workers:
+            self._add_runner()
+        self._workers.ensure()
+
+    # Handing out.
+
+    def take(self, completions: Completions, timeout: float | None) -> PendingResponse:
+        """The next handle to complete; see `Parallel.next_response`."""
+        end = None if timeout is None else time.monotonic() + timeout
+        waiting = True
+        while True:
+            self.check_usable()
+            with self._lock:
+                handle = next(iter(completions.finished), None)
+                if handle is not None:
+                    self._claim(handle)
+                    return handle
+                if not completions.open:
+                    raise NoPendingResponses("nothing is pending: every response was handed out")
+                signal = Signal()
+                completions.waiters.append(signal)
+            if not waiting:
+                self._forget(signal, completions.waiters)
+                raise WaitTimeout(
+                    f"no response completed within {timeout} s; the requests go on: wait again, "
+                    "or cancel() them"
+                )
+            self._staff()
+            try:
+                waiting = signal.wait(None if end is None else end - time.monotonic())
+            finally:
+                self._forget(signal, completions.waiters)
+
+    def wait_for(self, handle: PendingResponse, timeout: float | None) -> None:
+        """Claim `handle`, and wait until it has ended; see `PendingResponse.get_response`."""
+        if handle._state not in ENDED:
+            self._wait_for_end(handle, timeout)
+        if handle in handle._completions.open and os.getpid() == self._pid:
+            with self._lock:
+                self._claim(handle)
+
+    def _wait_for_end(self, handle: PendingResponse, timeout: float | None) -> None:
+        if os.getpid() != self._pid:
+            self.check_usable()
+        completions = handle._completions
+        signal = Signal()
+        try:
+            with self._lock:
+                handle._waiters.append(signal)
+                self._claim(handle)
+            if handle._state not in ENDED:
+                self._staff()
+                signal.wait(timeout)
+        finally:
+            with self._lock:
+                self._forget(signal, handle._waiters)
+                if handle._state not in ENDED and not handle._waiters:
+                    completions.open.add(handle)  # the claim is given back
+        if handle._state not in ENDED:
+            raise WaitTimeout(
+                f"the response did not complete within {timeout} s; the request goes on: wait "
+                "again, or cancel() it"
+            )
+
+    def _claim(self, handle: PendingResponse) -> None:
+        """Nobody else gets `handle` from here on. Under the lock."""
+        completions = handle._completions
+        completions.open.discard(handle)
+        completions.finished.pop(handle, None)
+        if not completions.open:
+            completions.wake()
+
+    def _forget(self, signal: Signal, waiters: list[Signal]) -> None:
+        with self._lock:
+            if signal in waiters:
+                waiters.remove(signal)
+
+    def make_future(self, handle: PendingResponse) -> HandleFuture:
+        if os.getpid() != self._pid:
+            self.check_usable()
+        with self._lock:
+            future = handle._future
+            if future is None:
+                future = handle._future = HandleFuture(handle)
+        if handle._state in ENDED:
+            future.follow()
+        return future
+
+    # Ending.
+
+    def cancel(self, handles: typing.Iterable[PendingResponse] | None = None) -> None:
+        """End `handles`, or all that are pending."""
+        if os.getpid() == self._pid:
+            self._end(self._all_pending() if handles is None else handles, CANCELLED, _cancelled)
+            self._staff()
+
+    def cancel_soon(self, handles: list[PendingResponse]) -> None:
+        """As `cancel`, by the foreman: takes no lock, for finalizers."""
+        if os.getpid() == self._pid:
+            self._workers.call_soon(lambda: self.cancel(handles))
+
+    def expire_handle(self, handle: PendingResponse) -> None:
+        """The deadline of one has passed. On the clock's thread."""
+        self._end([handle], DONE, handle._deadline_error)
+        self._staff()
+
+    def expire(self) -> None:
+        """The block's deadline has passed. On the clock's thread."""
+        with self._lock:
+            self._expired = True
+            streams = list(self._streams)
+        for handle in self._all_pending():
+            self._end([handle], DONE, handle._deadline_error)
+        for abort in streams:
+            _StreamDeadline(abort, self.deadline).expire()
+
+    def close(self) -> bool:
+        """
+        End everything, and wait until no worker is busy for the block. Returns whether that is
+        so: it is not while code of the user's runs.
+        """
+        if os.getpid() != self._pid:
+            return True  # a shutdown() here would end the parent's connections
+        clean = False
+        try:
+            clean = self._drain(self.end_now())
+        except BaseException:
+            self.end_now()  # an interrupt must not leave anything running
+            raise
+        finally:
+            if self._own_workers:
+                self._workers.stop(_DRAIN_SECONDS if clean else 0.0)
+        return clean
+
+    def end_now(self) -> set[PendingResponse]:
+        """
+        End everything, without waiting. Returns those in a worker that are not sure to end
+        soon, since code of the user's runs there.
+        """
+        if os.getpid() != self._pid:
+            return set()
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._end(self._all_pending(), CANCELLED, _left)
+        with self._lock:
+            self._line.clear()
+            executing = list(self._executing)
+            streams = list(self._streams.items())
+        # Also those that had ended before: an interrupt may have come before their abort.
+        stuck = set()
+        for handle in executing:
+            abort = handle._abort
+            if abort is not None and not abort.abort(_left):
+                stuck.add(handle)
+        for abort, reference in streams:
+            abort.abort(_left)
+            response = reference()
+            if response is not None:
+                response.close()
+        return stuck
+
+    def _drain(self, stuck: set[PendingResponse]) -> bool:
+        end = time.monotonic() + _DRAIN_SECONDS
+        waiting = True
+        while waiting:
+            with self._lock:
+                if self._executing <= stuck:
+                    return not self._executing
+                signal = self._drained = Signal()
+            waiting = signal.wait(end - time.monotonic())
+        return False
+
+    def _all_pending(self) -> list[PendingResponse]:
+        with self._lock:
+            return list(self._pending)
+
+    def _end(
+        self,
+        handles: typing.Iterable[PendingResponse],
+        state: str,
+        error: typing.Callable[[], HTTPError],
+    ) -> None:
+        """Move `handles` to `state` from outside their worker, and wake that."""
+        for handle in handles:
+            with self._lock:
+                if state not in MOVES[handle._state]:
+                    continue
+                abort = handle._abort
+                if state is DONE:
+                    handle._error = error()
+                self._move(handle, state)
+                if abort is None:  # it was in line
+                    handle._context = handle._settings = None
+                    self._line.done(handle)
+            if abort is not None:
+                abort.abort(error)
+            if handle._future is not None:
+                handle._future.follow()
+
+    def _move(self, handle: PendingResponse, state: str) -> None:
+        """One move of the table, with all that hangs on it. Under the lock."""
+        completions = handle._completions
+        if state is DONE:
+            handle._state = state
+            if handle in completions.open:
+                completions.finished[handle] = None
+                completions.wake()
+        else:
+            completions.open.discard(handle)
+            handle._state = state
+            if not completions.open:
+                completions.wake()
+        handle.wake()
+        self._pending.discard(handle)
+        if handle._timer is not None:
+            handle._timer.cancel()
+            handle._timer = None
+
+    def __del__(self) -> None:
+        if self._own_workers:
+            self._workers.stop_soon()
+
+    # On a worker.
+
+    def _begin(self, runner: _Runner) -> PendingResponse | None:
+        """The next request to run; None if the runner is not needed any more."""
+        with self._lock:
+            self._runners.add(runner)
+            if len(self._runners) <= self.max_workers:
+                handle = self._line.take()
+                if handle is not None:
+                    handle._abort = Abort(handle._expires)
+                    self._executing.add(handle)
+                    handle._state = RUNNING
+                    return handle
+            self._runners.discard(runner)
+            return None
+
+    def _execute(self, handle: PendingResponse) -> None:
+        abort, context, request = handle._abort, handle._context, handle._request
+        assert abort is not None and context is not None and request is not None
+        settings = handle._settings
+        handle._context = handle._settings = None
+        response = error = None
+        try:
+            response = context.run(self._engine.perform, request, settings, abort)
+        except BaseException as raised:
+            error = _without_locals(raised)
+        self._complete(handle, abort, response, error)
+        # An error refers to this frame: let go of what the frame refers to.
+        del response, error, context, settings, request
+        with self._lock:
+            self._executing.discard(handle)
+            self._line.done(handle)
+            handle._abort = None
+            if self._drained is not None:
+                self._drained.set()
+        if handle._future is not None:
+            handle._future.follow()
+
+    def _complete(
+        self,
+        handle: PendingResponse,
+        abort: Abort,
+        response: Response | None,
+        error: BaseException | None,
+    ) -> None:
+        if response is not None:
+            response.tag = handle.tag
+        if isinstance(error, HTTPError):
+            if error.request is None:
+                error.request = handle._request
+            if error.tag is None:
+                error.tag = handle.tag
+        with self._lock:
+            won = DONE in MOVES[handle._state]
+            if won:
+                handle._response = response
+                if error is not None:
+                    handle._error, handle._traceback = error, error.__traceback__
+                if response is not None and not response.is_closed:
+                    self._keep_stream(handle, abort, response)
+                self._move(handle, DONE)
+        if not won and response is not None:
+            response.close()
+
+    def _keep_stream(self, handle: PendingResponse, abort: Abort, response: Response) -> None:
+        """The block goes on to answer for a body that is delivered unread."""
+        self._streams[abort] = weakref.ref(response)
+        forget, timer = self._streams.pop, None
+        if handle._timer is not None and handle._expires is not None:
+            timer = self._workers.schedule(
+                handle._expires, _StreamDeadline(abort, handle._deadline)
+            )
+
+        def closed() -> None:  # also called by a finalizer: takes no lock
+            forget(abort, None)
+            if timer is not None:
+                timer.cancel()
+
+        response._add_on_close(closed)
+
+    def _refused(self, runner: _Runner, error: BaseException) -> None:
+        """No thread runs `runner`, and none will."""
+        with self._lock:
+            self._runners.discard(runner)
+            alone = not self._runners
+        if alone:
+
+            def unavailable() -> HTTPError:
+                failure = WorkersUnavailable(
+                    f"no thread could be started to run the request: {error}; lower max_workers, "
+                    "or the number of threads of the process"
+                )
+                failure.__cause__ = error
+                return failure
+
+            self._end(self._all_pending(), DONE, unavailable)
+
+
+def _without_locals(error: BaseException) -> BaseException:
+    """
+    `error`, with a traceback that keeps its places but none of the values there: the request,
+    the connection, the body must not live as long as somebody keeps the error.
+    """
+    if error.__traceback__ is not None:  # the frame that caught it, still running
+        error.__traceback__ = error.__traceback__.tb_next
+    seen: set[int] = set()
+    chain: list[BaseException | None] = [error]
+    while chain:
+        link = chain.pop()
+        if link is not None and id(link) not in seen:
+            seen.add(id(link))
+            traceback.clear_frames(link.__traceback__)
+            chain += (link.__cause__, link.__context__)
+    return error

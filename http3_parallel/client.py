@@ -1,0 +1,496 @@
+"""
+The client: settings, connections and workers that its requests and blocks share.
+
+What changes at run time is in `_State`, one for each process: after a fork the child makes its
+own at first use, and never touches the parent's sockets, threads or locks. The process id is
+compared, since not every fork runs Python's hooks.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import os
+import time
+import typing
+import weakref
+
+from .aborting import Abort
+from .auth import Auth, AuthTypes, as_auth
+from .block import Block
+from .config import (
+    DEFAULT_TIMEOUT_CONFIG,
+    CertTypes,
+    PoolLimits,
+    Retry,
+    SSLConfig,
+    TimeoutConfig,
+    TimeoutTypes,
+    VerifyTypes,
+    check_count,
+    check_seconds,
+)
+from .dispatch import Context, Dispatcher, NetworkDispatch
+from .exceptions import ClientClosed, DeadlineExceeded, HTTPError
+from .flow import Discard, Next, Policy, Read, Send, Sleep, Step, follow, run
+from .methods import RequestMethods
+from .models import (
+    URL,
+    Headers,
+    HeaderTypes,
+    QueryParamTypes,
+    Request,
+    RequestData,
+    Response,
+    URLTypes,
+)
+from .parallel import Parallel
+from .workers import Workers, end_at_exit
+
+if typing.TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+    from .methods import BodyOptions, SendOptions
+
+__all__ = ["Client"]
+
+logger = logging.getLogger("http3_parallel")
+
+#: Threads of a client: enough for slow upstreams, few enough for any system's defaults.
+MAX_WORKERS = 128
+#: Of them, for one block: so that one on a dead upstream does not take the whole client.
+BLOCK_WORKERS = 32
+#: How much of a body that nobody wants is read, in bytes, for the sake of its connection. More
+#: costs more than a new one.
+_DISCARD_BYTES = 64 * 1024
+#: How long closing waits, in seconds, for threads that have nothing left to do.
+_JOIN_SECONDS = 2.0
+
+
+class _Settings(typing.NamedTuple):
+    policy: Policy
+    timeout: TimeoutConfig
+    ssl: SSLConfig
+
+
+class _State:
+    """What must not be shared with a forked process."""
+
+    def __init__(self, dispatcher: Dispatcher, max_workers: int) -> None:
+        self.pid = os.getpid()
+        self.dispatcher = dispatcher
+        self.workers = Workers(max_workers)
+        self.blocks: weakref.WeakSet[Block] = weakref.WeakSet()
+
+
+class Client(RequestMethods[Response]):
+    """
+    Makes requests, one at a time in the calling thread, or many at once in a `parallel()` block.
+
+    It may be used from any number of threads, and across a fork. Close it, or use it in a
+    ``with`` statement, to close its connections and end its threads.
+
+    * `auth`: for every request that has none of its own.
+    * `verify`, `cert`: see `SSLConfig`.
+    * `timeout`: seconds of inactivity for each step (see `TimeoutConfig`); by default 5. None:
+      without limit.
+    * `pool_limits`: see `PoolLimits`; by default as many idle connections as `max_workers`, and
+      100 in all, or `max_workers` if that is more.
+    * `max_redirects`: how many are followed for one request.
+    * `dispatch`: a `Dispatcher` to send requests to in place of the network.
+    * `base_url`: what relative URLs are relative to (RFC 3986, section 5).
+    * `headers`: for every request; its own headers win.
+    * `retries`: a `Retry`, or the number of retries.
+    * `proxies`: a dict of scheme (``"http"``, ``"https"`` or ``"all"``) to proxy URL. None: from
+      the environment, if `trust_env`.
+    * `trust_env`: whether the environment's proxies and certificates (``SSL_CERT_FILE``,
+      ``SSL_CERT_DIR``) count.
+    * `max_workers`: how many threads its blocks have together.
+    """
+
+    def __init__(
+        self,
+        *,
+        auth: AuthTypes | None = None,
+        verify: VerifyTypes = True,
+        cert: CertTypes | None = None,
+        timeout: TimeoutTypes = DEFAULT_TIMEOUT_CONFIG,
+        pool_limits: PoolLimits | None = None,
+        max_redirects: int = 20,
+        dispatch: Dispatcher | None = None,
+        base_url: URLTypes | None = None,
+        headers: HeaderTypes | None = None,
+        retries: Retry | int = 0,
+        proxies: typing.Mapping[str, str] | None = None,
+        trust_env: bool = True,
+        max_workers: int = MAX_WORKERS,
+    ) -> None:
+        self.auth = auth
+        self._auth = as_auth(auth)
+        self._ssl = SSLConfig(verify=verify, cert=cert)
+        self._timeout = TimeoutConfig(timeout)
+        self.max_workers = check_count("max_workers", max_workers, 1) or MAX_WORKERS
+        self.max_redirects = max_redirects
+        self.base_url = None if base_url is None else URL(base_url)
+        self.headers = Headers(headers)
+        self.retries = retries if isinstance(retries, Retry) else Retry(retries)
+        if dispatch is not None and not isinstance(dispatch, Dispatcher):
+            raise TypeError(f"dispatch is a Dispatcher, not {dispatch!r}")
+        self._dispatch = dispatch
+        self._limits = pool_limits or PoolLimits(
+            soft_limit=self.max_workers,
+            hard_limit=max(100, self.max_workers),
+            pool_timeout=DEFAULT_TIMEOUT_CONFIG.connect_timeout,
+        )
+        self._proxies = None if proxies is None else dict(proxies)
+        self._trust_env = trust_env
+        self._closed = False
+        self._defaults = self.settings({})
+        self._states: dict[int, _State] = {}
+        self._state = self._new_state()
+
+    # Requests.
+
+    def request(self, method: str, url: URLTypes, **options: Unpack[BodyOptions]) -> Response:
+        """
+        Make a request in the calling thread. Returns the response with its body read, unless
+        `stream=True`. Raises an `HTTPError` if it fails.
+        """
+        tag, deadline = options.pop("tag", None), options.pop("deadline", None)
+        request, settings = self.prepare(method, url, options)
+        return self._perform_here(request, settings, tag, deadline)
+
+    def send(self, request: Request, **options: Unpack[SendOptions]) -> Response:
+        """
+        Make a request that is there already, as it is: the client's headers and base URL are not
+        merged into it.
+        """
+        if not isinstance(request, Request):
+            raise TypeError(f"send() takes a Request, not {request!r}")
+        tag, deadline = options.pop("tag", None), options.pop("deadline", None)
+        return self._perform_here(request, self.settings(options), tag, deadline)
+
+    def parallel(
+        self,
+        *,
+        max_workers: int | None = None,
+        max_per_host: int | None = None,
+        deadline: float | None = None,
+    ) -> Parallel:
+        """
+        A block of requests that run at the same time on this client's workers.
+
+        * `max_workers`: how many at most; by default 32, or the client's if that is less.
+        * `max_per_host`: how many at most of one host and port; the others wait in line.
+        * `deadline`: seconds from now, when everything in the block that is not complete fails
+          with `DeadlineExceeded`.
+
+        On a worker of this client (in a callable of its own that makes requests again) the block
+        gets threads of its own: waiting for a place among those it blocks would never end.
+        """
+        return self._open_block(max_workers, max_per_host, deadline)
+
+    def _open_block(
+        self,
+        max_workers: int | None,
+        max_per_host: int | None,
+        deadline: float | None,
+        on_close: typing.Callable[[bool], None] | None = None,
+    ) -> Parallel:
+        self._check_open()
+        state = self._here()
+        most = check_count("max_workers", max_workers, 1) or min(BLOCK_WORKERS, self.max_workers)
+        if most > self.max_workers:
+            raise ValueError(
+                f"max_workers={most} is more than the {self.max_workers} of the client; give it "
+                "as many: Client(max_workers=...)"
+            )
+        own_workers = Workers.current() is state.workers
+        block = Block(
+            self,
+            Workers(most) if own_workers else state.workers,
+            own_workers=own_workers,
+            max_workers=most,
+            max_per_host=check_count("max_per_host", max_per_host, 1),
+            deadline=check_seconds("deadline", deadline),
+        )
+        state.blocks.add(block)
+        end_at_exit(self)
+        return Parallel(block, on_close)
+
+    # The engine of blocks.
+
+    def prepare(
+        self, method: str, url: URLTypes, options: typing.Mapping[str, typing.Any]
+    ) -> tuple[Request, _Settings]:
+        """The request and its settings. Raises `InvalidURL`, `TypeError`, `ValueError`."""
+        return self._build_and_settle(method, url, **options)
+
+    def _build_and_settle(
+        self,
+        method: str,
+        url: URLTypes,
+        *,
+        data: RequestData | None = None,
+        json: typing.Any = None,
+        params: QueryParamTypes | None = None,
+        headers: HeaderTypes | None = None,
+        **rest: typing.Any,
+    ) -> tuple[Request, _Settings]:
+        settings = self.settings(rest) if rest else self._defaults
+        if self.base_url is not None:
+            url = self.base_url.join(url)
+        if self.headers:
+            merged = Headers(self.headers)
+            merged.update(Headers(headers))
+            headers = merged
+        request = Request(method, url, params=params, headers=headers, data=data, json=json)
+        return request, settings
+
+    def settings(self, options: typing.Mapping[str, typing.Any]) -> _Settings:
+        """Settings for one request. Raises `TypeError` and `ValueError`."""
+        return self._settle(**options)
+
+    def _settle(
+        self,
+        *,
+        stream: bool = False,
+        auth: AuthTypes | None = None,
+        allow_redirects: bool = True,
+        cert: CertTypes | None = None,
+        verify: VerifyTypes | None = None,
+        timeout: TimeoutTypes = None,
+    ) -> _Settings:
+        return _Settings(
+            policy=Policy(
+                auth=self._auth if auth is None else as_auth(auth),
+                retries=self.retries,
+                allow_redirects=allow_redirects,
+                max_redirects=self.max_redirects,
+                stream=stream,
+            ),
+            timeout=self._timeout if timeout is None else TimeoutConfig(timeout),
+            ssl=self._ssl.with_overrides(verify=verify, cert=cert),
+        )
+
+    def perform(self, request: Request, settings: _Settings, abort: Abort) -> Response:
+        """Run one request to its end, in this thread. Raises an `HTTPError`, or what user code raises."""
+        started = time.perf_counter()
+        driver = _Driver(
+            self._here().dispatcher,
+            Context(
+                timeout=settings.timeout,
+                ssl=settings.ssl,
+                abort=abort,
+                stream=settings.policy.stream,
+            ),
+            request,
+        )
+        response = driver.run(run(request, settings.policy))
+        response.elapsed = datetime.timedelta(seconds=time.perf_counter() - started)
+        if not settings.policy.allow_redirects and response.is_redirect:
+            response._follow = lambda redirect: self._follow(redirect, settings)
+        if logger.isEnabledFor(logging.DEBUG) and response.request is not None:
+            logger.debug(
+                "%s %s: %d in %.3f s",
+                response.request.method,
+                response.request.url.redacted,
+                response.status_code,
+                response.elapsed.total_seconds(),
+            )
+        return response
+
+    def _perform_here(
+        self, request: Request, settings: _Settings, tag: object, deadline: float | None
+    ) -> Response:
+        self._check_open()
+        seconds = check_seconds("deadline", deadline)
+        expires = None if seconds is None else time.monotonic() + seconds
+        abort = Abort(expires)
+        timer = None
+        if expires is not None:
+            timer = self._here().workers.schedule(expires, _Deadline(abort, seconds))
+        response = None
+        try:
+            response = self.perform(request, settings, abort)
+            response.tag = tag
+            if timer is not None and not response.is_closed:
+                response._add_on_close(timer.cancel)
+                timer = None
+            return response
+        except HTTPError as error:
+            if error.request is None:
+                error.request = request
+            if error.tag is None:
+                error.tag = tag
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+            del response
+
+    def _follow(self, response: Response, settings: _Settings) -> Response:
+        request = follow(response, response.history, self.max_redirects)
+        response.close()
+        following = self._perform_here(request, settings, response.tag, None)
+        following.history = [*response.history, response]
+        return following
+
+    # State.
+
+    def _here(self) -> _State:
+        """The state of this process."""
+        state = self._state
+        return state if state.pid == os.getpid() else self._new_state()
+
+    def _new_state(self) -> _State:
+        pid = os.getpid()
+        dispatcher = self._dispatch
+        if dispatcher is None:
+            dispatcher = NetworkDispatch(
+                limits=self._limits, proxies=self._proxies, trust_env=self._trust_env
+            )
+        # Without a lock, which a thread of the parent may have held: setdefault is one step.
+        state = self._states.setdefault(pid, _State(dispatcher, self.max_workers))
+        self._state = state
+        for other in [key for key in self._states if key != pid]:
+            parent = self._states.pop(other, None)
+            if parent is not None and isinstance(parent.dispatcher, NetworkDispatch):
+                parent.dispatcher.forget()
+        return state
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClientClosed("this client was closed; make another")
+
+    def close(self) -> None:
+        """
+        End the client's open blocks, close its idle connections and end its threads. Delivered
+        streams of plain calls stay readable. May be called again.
+        """
+        self._close(True)
+
+    def _close(self, clean: bool) -> None:
+        self._closed = True
+        state = self._here()
+        try:
+            for block in list(state.blocks):
+                clean = block.close() and clean
+        finally:
+            # A thread in code of the user's is not waited for.
+            state.workers.stop(_JOIN_SECONDS if clean else 0.0)
+            if self._dispatch is None:
+                state.dispatcher.close()
+
+    def end_now(self) -> None:
+        """Called while the interpreter exits."""
+        state = self._here()
+        for block in list(state.blocks):
+            block.end_now()
+        state.workers.stop_soon()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # Not closed, but nobody can use it any more: its idle threads must not stay.
+        state = getattr(self, "_state", None)
+        if state is not None and state.pid == os.getpid():
+            state.workers.stop_soon()
+
+
+class _Deadline:
+    __slots__ = ("_abort", "_seconds")
+
+    def __init__(self, abort: Abort, seconds: float | None) -> None:
+        self._abort = abort
+        self._seconds = seconds
+
+    def expire(self) -> None:
+        phase = self._abort.phase
+        self._abort.abort(
+            lambda: DeadlineExceeded(f"the deadline of {self._seconds} s passed while {phase}")
+        )
+
+
+class _Driver:
+    """Performs the steps of a flow."""
+
+    __slots__ = ("_context", "_dispatcher", "_request")
+
+    def __init__(self, dispatcher: Dispatcher, context: Context, request: Request) -> None:
+        self._dispatcher = dispatcher
+        self._context = context
+        self._request = request
+
+    def run(self, flow: typing.Generator[Step, typing.Any, Response]) -> Response:
+        resume: typing.Callable[[typing.Any], Step] = flow.send
+        argument: typing.Any = None
+        try:
+            while True:
+                try:
+                    step = resume(argument)
+                except StopIteration as stop:
+                    return stop.value  # type: ignore[no-any-return]  # what a flow returns
+                try:
+                    argument, resume = self._perform(step), flow.send
+                except HTTPError as error:
+                    if error.request is None:
+                        error.request = self._request
+                    argument, resume = error, flow.throw
+        finally:
+            # What is raised refers to this frame: it must not refer back.
+            del argument, resume, flow
+
+    def _perform(self, step: Step) -> typing.Any:
+        abort = self._context.abort
+        if isinstance(step, Send):
+            self._request = step.request
+            if self._dispatcher.abortable:
+                return self._dispatcher.send(step.request, self._context)
+            return self._in_user_code(lambda: self._dispatcher.send(step.request, self._context))
+        if isinstance(step, Read):
+            if self._dispatcher.abortable:
+                return step.response.read()
+            return self._in_user_code(step.response.read)
+        if isinstance(step, Discard):
+            return self._discard(step.response)
+        if isinstance(step, Next):
+            return self._in_user_code(lambda: _advance(step))
+        assert isinstance(step, Sleep)
+        abort.phase = "waiting to try again"
+        return abort.sleep(step.seconds)
+
+    def _in_user_code(self, function: typing.Callable[[], typing.Any]) -> typing.Any:
+        try:
+            with self._context.abort.user_code():
+                return function()
+        except HTTPError:
+            raise
+        except BaseException as error:
+            if hasattr(error, "add_note"):  # Python 3.11
+                error.add_note(f"while requesting {self._request.method} {self._request.url.redacted}")
+            raise
+
+    def _discard(self, response: Response) -> None:
+        try:
+            read = 0
+            for chunk in response.raw():
+                read += len(chunk)
+                if read > _DISCARD_BYTES:
+                    break
+        except HTTPError:
+            # A body of no interest that breaks is of no interest. An abort is.
+            self._context.abort.check()
+        finally:
+            response.close()
+
+
+def _advance(step: Next) -> Request | None:
+    try:
+        return step.steps.send(step.response) if step.response is not None else next(step.steps)
+    except StopIteration:
+        return None

@@ -1,0 +1,103 @@
+"""The methods that a client, a block and the module share: written once, they return what each makes."""
+
+from __future__ import annotations
+
+import typing
+
+from .auth import AuthTypes
+from .config import CertTypes, TimeoutTypes, VerifyTypes
+from .models import HeaderTypes, QueryParamTypes, RequestData, URLTypes
+
+if typing.TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["BodyOptions", "Options", "RequestMethods", "SendOptions"]
+
+T_co = typing.TypeVar("T_co", covariant=True)
+
+
+class SendOptions(typing.TypedDict, total=False):
+    """
+    What is said about a request besides the request itself, by keyword.
+
+    * `stream`: return at the head; the body is read by who has the response.
+    * `auth`: a ``(user, password)`` tuple, or a callable that takes the `Request` and returns
+      one. None: the client's.
+    * `allow_redirects`: whether redirects are followed. By default they are, but for HEAD.
+    * `cert`, `verify`: see `SSLConfig`. None: the client's.
+    * `timeout`: seconds, a tuple, or a `TimeoutConfig`. None: the client's.
+    * `deadline`: seconds from the call until the request must be complete, its body and
+      everything on the way included; then it fails with `DeadlineExceeded`.
+    * `tag`: any object; it comes back on the handle, the response and the error.
+    """
+
+    stream: bool
+    auth: AuthTypes | None
+    allow_redirects: bool
+    cert: CertTypes | None
+    verify: VerifyTypes | None
+    timeout: TimeoutTypes
+    deadline: float | None
+    tag: object
+
+
+class Options(SendOptions, total=False):
+    """
+    * `params`: query parameters, in place of the URL's own.
+    * `headers`: merged over the client's.
+    """
+
+    params: QueryParamTypes | None
+    headers: HeaderTypes | None
+
+
+class BodyOptions(Options, total=False):
+    """
+    * `data`: bytes or text as they are, a dict or list of pairs as a form, a binary file or an
+      iterable of bytes streamed.
+    * `json`: any JSON value but None, encoded.
+    """
+
+    data: RequestData | None
+    json: typing.Any
+
+
+class RequestMethods(typing.Generic[T_co]):
+    def request(self, method: str, url: URLTypes, **options: Unpack[BodyOptions]) -> T_co:
+        raise NotImplementedError
+
+    def get(self, url: URLTypes, **options: Unpack[Options]) -> T_co:
+        """A GET request (RFC 9110, section 9.3.1)."""
+        return self._without_body("GET", url, options)
+
+    def options(self, url: URLTypes, **options: Unpack[Options]) -> T_co:
+        """An OPTIONS request (RFC 9110, section 9.3.7)."""
+        return self._without_body("OPTIONS", url, options)
+
+    def head(self, url: URLTypes, **options: Unpack[Options]) -> T_co:
+        """A HEAD request (RFC 9110, section 9.3.2). Redirects are not followed unless asked for."""
+        options.setdefault("allow_redirects", False)
+        return self._without_body("HEAD", url, options)
+
+    def post(self, url: URLTypes, **options: Unpack[BodyOptions]) -> T_co:
+        """A POST request (RFC 9110, section 9.3.3)."""
+        return self.request("POST", url, **options)
+
+    def put(self, url: URLTypes, **options: Unpack[BodyOptions]) -> T_co:
+        """A PUT request (RFC 9110, section 9.3.4)."""
+        return self.request("PUT", url, **options)
+
+    def patch(self, url: URLTypes, **options: Unpack[BodyOptions]) -> T_co:
+        """A PATCH request (RFC 5789)."""
+        return self.request("PATCH", url, **options)
+
+    def delete(self, url: URLTypes, **options: Unpack[BodyOptions]) -> T_co:
+        """A DELETE request (RFC 9110, section 9.3.5)."""
+        return self.request("DELETE", url, **options)
+
+    def _without_body(self, method: str, url: URLTypes, options: Options) -> T_co:
+        if "data" in options or "json" in options:
+            raise TypeError(
+                f"{method.lower()}() takes no body; request({method!r}, ...) does, if you mean it"
+            )
+        return self.request(method, url, **options)

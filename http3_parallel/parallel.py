@@ -1,0 +1,194 @@
+"""What a block looks like from outside."""
+
+from __future__ import annotations
+
+import time
+import typing
+
+from .block import Block
+from .config import check_count, check_seconds
+from .exceptions import NoPendingResponses
+from .methods import RequestMethods
+from .models import Request, Response, URL, URLTypes
+from .pending import Completions, PendingResponse
+
+if typing.TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+    from .methods import BodyOptions, SendOptions
+
+__all__ = ["Map", "Parallel"]
+
+
+class Parallel(RequestMethods[PendingResponse]):
+    """
+    A block in which requests run at the same time. Made by `parallel()` and `Client.parallel()`.
+
+    Each method that makes a request returns a `PendingResponse` at once. Leaving the ``with``
+    block ends what is still pending, also in flight, and closes the streams that are still
+    open. It may be used from any number of threads, and without ``with``: then `close()` it.
+    """
+
+    def __init__(
+        self, block: Block, on_close: typing.Callable[[bool], None] | None = None
+    ) -> None:
+        self._block = block
+        self._on_close = on_close
+        self._completions = Completions()
+
+    def request(
+        self, method: str, url: URLTypes, **options: Unpack[BodyOptions]
+    ) -> PendingResponse:
+        """
+        Submit a request; returns its handle at once. An invalid URL is an error of the request,
+        raised by `get_response()` or `next_response()`; a wrong argument is a `TypeError` or
+        `ValueError` here. Raises `ParallelClosed` after the block was left.
+        """
+        tag = options.pop("tag", None)
+        deadline = check_seconds("deadline", options.pop("deadline", None))
+        return self._block.request(
+            self._completions, method, url, options, tag=tag, deadline=deadline
+        )
+
+    def send(self, request: Request, **options: Unpack[SendOptions]) -> PendingResponse:
+        """
+        Submit a `Request` as it is: that of a failure, to try it again, say. Nothing of the
+        client's headers, parameters or base URL is merged into it.
+        """
+        if not isinstance(request, Request):
+            raise TypeError(f"send() takes a Request, not {request!r}")
+        tag = options.pop("tag", None)
+        deadline = check_seconds("deadline", options.pop("deadline", None))
+        return self._block.send(self._completions, request, options, tag=tag, deadline=deadline)
+
+    @property
+    def has_pending_responses(self) -> bool:
+        """
+        Whether `next_response()` has something to return or to wait for: a request that was
+        submitted, and neither handed out nor claimed by a `get_response()`.
+        """
+        return bool(self._completions.open) and self._block.usable
+
+    def next_response(self, timeout: float | None = None) -> Response:
+        """
+        The next response to complete. Waits for it at most `timeout` seconds (None: until it
+        is there, which the requests' own timeouts and deadlines bound).
+
+        Raises the error of the request that is next, if it failed: an `HTTPError` that knows
+        its request; `NoPendingResponses` if nothing is left, instead of waiting for ever;
+        `WaitTimeout` if the wait ran out: the requests go on; `ParallelClosed` after the block
+        was left.
+        """
+        handle = self._block.take(self._completions, timeout)
+        try:
+            return handle._result()
+        finally:
+            del handle  # see PendingResponse.get_response
+
+    def as_completed(self, timeout: float | None = None) -> typing.Iterator[PendingResponse]:
+        """
+        The handles as they complete, those submitted meanwhile included, until none is left.
+        Iterating raises no request's error: `get_response()` of the handle does.
+
+        Raises `WaitTimeout` if they are not through `timeout` seconds after the first step.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = None if end is None else end - time.monotonic()
+            try:
+                handle = self._block.take(self._completions, left)
+            except NoPendingResponses:
+                return
+            yield handle
+            del handle
+
+    def __iter__(self) -> typing.Iterator[PendingResponse]:
+        return self.as_completed()
+
+    def map(
+        self, requests: typing.Iterable[URLTypes | Request], *, window: int | None = None
+    ) -> Map:
+        """
+        GET each URL, or send each `Request`, and iterate over the handles as they complete.
+
+        The input is read lazily: at most `window` requests (by default twice the block's
+        `max_workers`) are not handed out yet, so ten million stream through in flat memory.
+        They are its own: `next_response()` never sees them. Closing the iterator, or dropping
+        it, ends those it started.
+        """
+        size = check_count("window", window, 1)
+        self._block.check_usable()
+        return Map(self._block, requests, 2 * self._block.max_workers if size is None else size)
+
+    def cancel(self) -> None:
+        """End all pending requests now, also in flight. The block can be used further."""
+        self._block.cancel()
+
+    def close(self) -> None:
+        """
+        Leave the block: end what is pending, close the streams that are open, and wait until
+        no worker is busy for it. Code of the user's that runs in a worker is not waited for.
+        May be called again, and from any thread; whoever waits on the block is woken.
+        """
+        clean = False
+        try:
+            clean = self._block.close()
+        finally:
+            if self._on_close is not None:
+                self._on_close(clean)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+class Map(typing.Iterator[PendingResponse]):
+    """The handles of `Parallel.map`, as they complete."""
+
+    def __init__(
+        self, block: Block, requests: typing.Iterable[URLTypes | Request], window: int
+    ) -> None:
+        self._block = block
+        self._requests: typing.Iterator[URLTypes | Request] | None = iter(requests)
+        self._window = window
+        self._completions = Completions()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> PendingResponse:
+        try:
+            self._fill()
+            return self._block.take(self._completions, None)
+        except NoPendingResponses:
+            raise StopIteration from None
+        except BaseException:
+            self.close()  # as a generator would be
+            raise
+
+    def _fill(self) -> None:
+        while self._requests is not None and len(self._completions.open) < self._window:
+            try:
+                item = next(self._requests)
+            except StopIteration:
+                self._requests = None
+                return
+            if isinstance(item, Request):
+                self._block.send(self._completions, item, {})
+            elif isinstance(item, (str, URL)):
+                self._block.request(self._completions, "GET", item, {})
+            else:
+                raise TypeError(f"map() takes URLs and Requests, not {item!r}")
+
+    def close(self) -> None:
+        """End the requests that were started and not handed out. No more are read."""
+        self._requests = None
+        self._block.cancel(list(self._completions.open))
+
+    def __del__(self) -> None:
+        # A finalizer may run anywhere, also under a lock: the foreman does it.
+        left = list(self._completions.open)
+        if left:
+            self._block.cancel_soon(left)

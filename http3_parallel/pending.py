@@ -1,0 +1,262 @@
+"""
+One request of a block, from the call to its end.
+
+The states, and all the moves there are:
+
+    QUEUED ──────→ RUNNING ─────→ DONE
+       │              │
+       │              └─────────→ CANCELLED
+       ├────────────────────────→ DONE        its URL is invalid, its deadline passed in line
+       └────────────────────────→ CANCELLED
+
+Only the block moves a handle, under its lock, and what the new state promises (the response,
+the error) is there before the state is. So DONE and CANCELLED can be read without the lock, and
+the first move to one of them wins: what comes later, a response for a cancelled request say,
+has nowhere to go.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextvars
+import threading
+import typing
+from concurrent.futures import Future
+from types import TracebackType
+
+from .aborting import Abort, Signal
+from .exceptions import DeadlineExceeded, HTTPError, RequestCancelled
+from .models import Request, Response
+from .workers import Timer
+
+if typing.TYPE_CHECKING:
+    from .block import Block
+
+__all__ = [
+    "CANCELLED",
+    "DONE",
+    "ENDED",
+    "MOVES",
+    "QUEUED",
+    "RUNNING",
+    "Completions",
+    "HandleFuture",
+    "PendingResponse",
+]
+
+QUEUED = "queued"
+RUNNING = "running"
+DONE = "done"
+CANCELLED = "cancelled"
+
+MOVES: dict[str, frozenset[str]] = {
+    QUEUED: frozenset({RUNNING, DONE, CANCELLED}),
+    RUNNING: frozenset({DONE, CANCELLED}),
+    DONE: frozenset(),
+    CANCELLED: frozenset(),
+}
+ENDED = frozenset({DONE, CANCELLED})
+
+
+class Completions:
+    """Where handles go as they end, and who waits for them there. Under the block's lock."""
+
+    __slots__ = ("finished", "open", "waiters")
+
+    def __init__(self) -> None:
+        #: Neither handed out nor claimed, whatever their state.
+        self.open: set[PendingResponse] = set()
+        #: Those of them that are DONE, in the order they came to be. Not a plain dict, in
+        #: which finding the first key becomes slow after many deletions.
+        self.finished: collections.OrderedDict[PendingResponse, None] = collections.OrderedDict()
+        self.waiters: list[Signal] = []
+
+    def wake(self) -> None:
+        for signal in self.waiters:
+            signal.set()
+        self.waiters.clear()
+
+
+class PendingResponse:
+    """
+    A request that was submitted to a block: the handle to wait for it, or to end it.
+
+    Made by the block's methods. It may be used from any thread.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_abort",
+        "_block",
+        "_completions",
+        "_context",
+        "_deadline",
+        "_error",
+        "_expires",
+        "_future",
+        "_host",
+        "_request",
+        "_response",
+        "_settings",
+        "_state",
+        "_timer",
+        "_traceback",
+        "_waiters",
+        "tag",
+    )
+
+    def __init__(
+        self,
+        block: Block,
+        completions: Completions,
+        request: Request | None,
+        settings: typing.Any,
+        tag: object,
+    ) -> None:
+        #: The object given as ``tag=``; also on the response, and on the error.
+        self.tag = tag
+        self._block = block
+        self._completions = completions
+        self._request = request
+        self._settings = settings
+        self._context: contextvars.Context | None = None
+        self._host: typing.Hashable = None
+        self._state = QUEUED
+        self._response: Response | None = None
+        self._error: BaseException | None = None
+        self._traceback: TracebackType | None = None
+        self._abort: Abort | None = None
+        self._deadline: float | None = None
+        self._expires: float | None = None
+        self._timer: Timer | None = None
+        # Those who wait in get_response(). While there are any, the handle is claimed.
+        self._waiters: list[Signal] = []
+        self._future: HandleFuture | None = None
+
+    @property
+    def request(self) -> Request | None:
+        """The `Request` as submitted; None if its URL was invalid, so that there is none."""
+        return self._request
+
+    def get_response(self, timeout: float | None = None) -> Response:
+        """
+        The response. Waits for it at most `timeout` seconds (None: until it is there, which
+        the request's own timeouts and deadline bound).
+
+        While it waits, and once it has returned or raised, `next_response()` passes this
+        request over. May be called again: it returns the same response, or raises the same
+        error, each time.
+
+        Raises the request's own error, an `HTTPError`; `RequestCancelled` if it was cancelled;
+        `WaitTimeout` if the wait ran out: the request goes on, and `next_response()` may
+        have it.
+        """
+        try:
+            self._block.wait_for(self, timeout)
+            return self._result()
+        finally:
+            # An error that is being raised refers to this frame. It must not keep the handle
+            # alive, which keeps the error alive.
+            del self
+
+    def done(self) -> bool:
+        """Whether it has ended: with a response, an error, or cancelled."""
+        return self._state in ENDED
+
+    def cancelled(self) -> bool:
+        """Whether it was cancelled, by `cancel()` or by leaving the block."""
+        return self._state == CANCELLED
+
+    def cancel(self) -> bool:
+        """
+        End the request now, also in flight: its connection is closed. Returns whether it is
+        cancelled, which it is not if it had already completed.
+
+        A request cancelled this way is handed out by nobody; `get_response()` raises
+        `RequestCancelled`.
+        """
+        self._block.cancel([self])
+        return self._state == CANCELLED
+
+    @property
+    def future(self) -> Future[Response]:
+        """
+        A standard `concurrent.futures.Future` of the response, for code that wants one: made
+        at first access, the same one each time. It stays pending until the request ends; its
+        `cancel()` is this handle's. Waiting for it claims nothing: `next_response()` still
+        returns this request's response.
+        """
+        future = self._future
+        if future is None:
+            future = self._block.make_future(self)
+        return future
+
+    def expire(self) -> None:
+        """Called by the clock when the deadline has passed."""
+        self._block.expire_handle(self)
+
+    def wake(self) -> None:
+        for signal in self._waiters:
+            signal.set()
+        self._waiters.clear()
+
+    def _deadline_error(self) -> HTTPError:
+        doing = "it waited in line" if self._abort is None else self._abort.phase
+        return DeadlineExceeded(
+            f"the deadline of {self._deadline} s passed while {doing}",
+            request=self._request,
+            tag=self.tag,
+        )
+
+    def _result(self) -> Response:
+        if self._state == CANCELLED and self._error is None:
+            self._error = RequestCancelled(
+                "the request was cancelled before it completed",
+                request=self._request,
+                tag=self.tag,
+            )
+        error = self._error
+        if error is None:
+            assert self._response is not None
+            return self._response
+        try:
+            # Back to what it was when the request failed: raised repeatedly, it would grow.
+            raise error.with_traceback(self._traceback)
+        finally:
+            del error, self
+
+    def __repr__(self) -> str:
+        what = "invalid URL" if self._request is None else repr(self._request)[1:-1]
+        return f"<PendingResponse {self._state}: {what}>"
+
+
+class HandleFuture(Future[Response]):
+    """Follows a handle, and never runs anything itself."""
+
+    def __init__(self, handle: PendingResponse) -> None:
+        super().__init__()
+        self._handle: PendingResponse | None = handle
+        self._once = threading.Lock()
+
+    def cancel(self) -> bool:
+        """Cancel the request, also in flight. Returns whether it is cancelled."""
+        handle = self._handle
+        if handle is not None:
+            handle.cancel()
+        return self.cancelled()
+
+    def follow(self) -> None:
+        """Take over what the handle has ended with, and notify. Once, whoever comes first."""
+        if not self._once.acquire(blocking=False):
+            return
+        # Nothing of the handle is needed from here on, and it refers to this future.
+        handle, self._handle = self._handle, None
+        assert handle is not None
+        if handle._state == CANCELLED:
+            super().cancel()
+            self.set_running_or_notify_cancel()
+        elif handle._error is not None:
+            self.set_exception(handle._error)
+        else:
+            assert handle._response is not None
+            self.set_result(handle._response)
