@@ -154,7 +154,6 @@ def test_two_hundred_connections_at_once_are_served_and_seen_closed() -> None:
 def test_leaving_the_block_ends_connections_that_hang(
     server_tls: ssl.SSLContext, ca_path: str
 ) -> None:
-    before = threading.active_count()
     with contextlib.ExitStack() as stack:
         with RawServer(servers.hang_before_response, tls=server_tls) as server:
             in_handshake = stack.enter_context(connect(server))
@@ -163,7 +162,7 @@ def test_leaving_the_block_ends_connections_that_hang(
             assert server.wait_for_requests(1)
         assert receive_all(waiting) == b""
         assert receive_all(in_handshake) == b""
-    assert threading.active_count() == before
+    assert not [thread for thread in threading.enumerate() if "RawServer" in thread.name]
     # It was the server that ended them.
     assert not any(peer.closed.is_set() for peer in server.connections)
 
@@ -194,7 +193,12 @@ def test_a_failure_in_the_block_is_not_masked_by_one_of_the_handler() -> None:
 
 
 def test_a_peer_can_break_the_connection() -> None:
-    with RawServer(Peer.reset) as server, connect(server) as sock:
+    def breaks(peer: Peer) -> None:
+        peer.read_request()
+        peer.reset()
+
+    with RawServer(breaks) as server, connect(server) as sock:
+        sock.sendall(GET)
         with pytest.raises(ConnectionResetError):
             receive_all(sock)
         assert server.wait_all_closed()
