@@ -1,0 +1,21 @@
+"""What is sent and what comes back."""
+
+from .headers import Headers, HeaderTypes
+from .queryparams import QueryParams, QueryParamTypes
+from .requests import Request, RequestData
+from .responses import Response, ResponseContent
+from .urls import URL, Origin, URLTypes
+
+__all__ = [
+    "URL",
+    "HeaderTypes",
+    "Headers",
+    "Origin",
+    "QueryParamTypes",
+    "QueryParams",
+    "Request",
+    "RequestData",
+    "Response",
+    "ResponseContent",
+    "URLTypes",
+]

@@ -1,0 +1,228 @@
+"""What a request sends: turned into bytes at once, or into a source that yields them later."""
+
+from __future__ import annotations
+
+import io
+import json as jsonlib
+import typing
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
+from urllib.parse import urlencode
+
+from ..exceptions import StreamConsumed, StreamError
+
+__all__ = ["BodySource", "RequestData", "encode_body", "slices"]
+
+RequestData = typing.Union[
+    str,
+    bytes,
+    bytearray,
+    memoryview,
+    Mapping[str, typing.Any],
+    typing.IO[bytes],
+    Iterable[typing.Union[bytes, str]],
+    Iterable[tuple[str, typing.Any]],
+]
+
+#: The write timeout is for one piece: a slow but steady upload of any length stays within it.
+PIECE_SIZE = 64 * 1024
+
+_JSON = b"application/json"
+_FORM = b"application/x-www-form-urlencoded"
+
+
+def slices(content: bytes | bytearray | memoryview) -> Iterator[bytes | memoryview]:
+    """`content` in pieces of at most `PIECE_SIZE`, without copying."""
+    if len(content) <= PIECE_SIZE and isinstance(content, bytes):
+        return iter((content,) if content else ())
+    view = memoryview(content).cast("B")
+    return (view[start : start + PIECE_SIZE] for start in range(0, len(view), PIECE_SIZE))
+
+
+class BodySource:
+    """
+    A body that is read while it is sent.
+
+    * `size`: in bytes, None if unknown.
+    * `can_replay`: whether `pieces()` works more than once.
+    * `is_whole`: whether it works now.
+
+    This class itself is a body that is gone.
+    """
+
+    __slots__ = ("size",)
+
+    can_replay = False
+    is_whole = False
+
+    def __init__(self, size: int | None = None) -> None:
+        self.size = size
+
+    def pieces(self) -> Iterator[bytes | memoryview]:
+        """The body, none of its pieces empty or larger than `PIECE_SIZE`."""
+        raise StreamConsumed("The body of the request stayed behind when it was pickled")
+
+
+class IteratorSource(BodySource):
+    """An iterator: there once."""
+
+    __slots__ = ("_unread",)
+
+    def __init__(self, iterator: Iterator[typing.Any]) -> None:
+        super().__init__()
+        self._unread = [iterator]
+
+    @property
+    def is_whole(self) -> bool:
+        return bool(self._unread)
+
+    def pieces(self) -> Iterator[bytes | memoryview]:
+        try:
+            iterator = self._unread.pop()
+        except IndexError:
+            raise StreamConsumed(
+                "The body of the request was an iterator, which can be sent only once: "
+                "give bytes, a list or a file to have it sent again"
+            ) from None
+        yield from _checked(iterator)
+
+
+class IterableSource(BodySource):
+    """An iterable that starts anew each time, such as a list."""
+
+    __slots__ = ("_iterable",)
+
+    can_replay = is_whole = True
+
+    def __init__(self, iterable: Iterable[typing.Any]) -> None:
+        super().__init__()
+        self._iterable = iterable
+
+    def pieces(self) -> Iterator[bytes | memoryview]:
+        return _checked(iter(self._iterable))
+
+
+class FileSource(BodySource):
+    """A file with a known position and size: read from there each time."""
+
+    __slots__ = ("_file", "_position")
+
+    can_replay = is_whole = True
+
+    def __init__(self, file: typing.IO[bytes], position: int, size: int | None) -> None:
+        super().__init__(size)
+        self._file = file
+        self._position = position
+
+    def pieces(self) -> Iterator[bytes | memoryview]:
+        left = self.size
+        start: int | None = self._position
+        while left != 0:
+            piece = _read(self._file, PIECE_SIZE if left is None else min(left, PIECE_SIZE), start)
+            start = None
+            if not piece:
+                break
+            if left is not None:
+                left -= len(piece)
+            yield piece
+        if left:
+            raise StreamError(
+                f"The file that is the request's body became shorter: {left} bytes are missing"
+            )
+
+
+def _read(file: typing.IO[bytes], size: int, start: int | None = None) -> bytes:
+    try:
+        if start is not None:
+            file.seek(start)
+        piece = file.read(size)
+    except ValueError as error:
+        if not getattr(file, "closed", False):
+            raise
+        raise StreamError(
+            "The file that is the request's body was closed before it was sent: "
+            "keep it open until the response is there"
+        ) from error
+    if isinstance(piece, str):
+        raise TypeError("the file is open for text: open it in binary mode ('rb')")
+    return piece
+
+
+def _read_once(file: typing.IO[bytes]) -> Iterator[bytes]:
+    while piece := _read(file, PIECE_SIZE):
+        yield piece
+
+
+def _checked(pieces: Iterator[typing.Any]) -> Iterator[bytes | memoryview]:
+    for piece in pieces:
+        if isinstance(piece, str):
+            piece = piece.encode("utf-8")
+        elif not isinstance(piece, (bytes, bytearray, memoryview)):
+            raise TypeError(
+                f"the pieces of a request's body are bytes or str, not {type(piece).__name__}"
+            )
+        # An empty piece would, as a chunk of size 0, end the body.
+        yield from slices(piece)
+
+
+def encode_body(data: RequestData | None, json: object) -> tuple[bytes | BodySource, bytes | None]:
+    """
+    The body, and its content type if that follows from the form in which it was given.
+
+    Text, bytes, files and iterables go before `json`, and `json` before a form.
+    """
+    if data is None:
+        return (b"", None) if json is None else (_encode_json(json), _JSON)
+    if isinstance(data, str):
+        return data.encode("utf-8"), None
+    if isinstance(data, bytes):
+        return data, None
+    if isinstance(data, (bytearray, memoryview)):
+        return bytes(data), None
+    if hasattr(data, "read"):
+        return _file_source(typing.cast("typing.IO[bytes]", data)), None
+    fields = _form_fields(data)
+    if fields is not None:
+        if json is not None:
+            return _encode_json(json), _JSON
+        return urlencode(fields, doseq=True).encode("ascii"), _FORM
+    if isinstance(data, Iterator):
+        return IteratorSource(data), None
+    if isinstance(data, Iterable):
+        return IterableSource(data), None
+    if isinstance(data, AsyncIterable):
+        raise TypeError("the body of a request is sent by a thread: it cannot be asynchronous")
+    raise TypeError(
+        "the data of a request are bytes, str, a mapping or pairs, a binary file or an iterable "
+        f"of bytes, not {type(data).__name__}"
+    )
+
+
+def _encode_json(value: object) -> bytes:
+    return jsonlib.dumps(value).encode("ascii")
+
+
+def _form_fields(data: object) -> list[tuple[str, typing.Any]] | None:
+    if isinstance(data, Mapping):
+        return list(data.items())
+    if isinstance(data, (list, tuple)):
+        if all(isinstance(item, (tuple, list)) and len(item) == 2 for item in data):
+            return list(data)
+    return None
+
+
+def _file_source(file: typing.IO[bytes]) -> BodySource:
+    if isinstance(file, io.TextIOBase) or getattr(file, "encoding", None) is not None:
+        raise TypeError("the file is open for text: open it in binary mode ('rb')")
+    if getattr(file, "closed", False):
+        raise ValueError("the file is closed")
+    try:
+        position = file.tell()
+        size: int | None = max(0, file.seek(0, io.SEEK_END) - position)
+        file.seek(position)
+        if not size and file.read(1):
+            # Devices and /proc tell no size.
+            size = None
+            file.seek(position)
+    except (OSError, AttributeError, NotImplementedError):
+        return IteratorSource(_read_once(file))
+    return FileSource(file, position, size)

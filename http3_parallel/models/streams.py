@@ -1,0 +1,106 @@
+"""
+The body of a response while it comes in.
+
+The guarantees:
+
+1. *It is read once, by one thread at a time*; who comes second gets `StreamConsumed`, not half
+   of the bytes.
+2. *It is closed exactly once*: at its end, by `close()`, or by whatever ends a read (an error,
+   a `KeyboardInterrupt`). Then the source is closed, and the callbacks are called and dropped.
+3. *It never ends early in silence.* After an error, or a `close()` from elsewhere, the next
+   step raises.
+4. *It does not know its response.* That would be a cycle, and the body would be kept until the
+   garbage collector finds it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+
+from ..exceptions import ResponseClosed, StreamConsumed
+from .decoding import decode_body
+
+__all__ = ["ResponseStream"]
+
+
+class ResponseStream:
+    __slots__ = ("_callbacks", "_content", "_lock", "_pieces", "begun", "closed")
+
+    def __init__(self, content: Iterable[bytes]) -> None:
+        self._content: Iterable[bytes] | None = content
+        self._pieces: Iterator[bytes] | None = None
+        self._callbacks: list[Callable[[], object]] = []
+        # Only ever tried, never waited for. Reentrant, since a KeyboardInterrupt right after
+        # acquire() leaves it locked, and this thread must then still be able to close.
+        self._lock = threading.RLock()
+        self.begun = False
+        self.closed = False
+
+    def on_close(self, callback: Callable[[], object]) -> None:
+        """Call `callback` once, when the body ends or is given up; now if it already has."""
+        self._callbacks.append(callback)
+        if self.closed:
+            self.close()
+
+    def begin(self, codings: list[str]) -> None:
+        """Claim the body. Its pieces come out with `codings` undone."""
+        self._acquire()
+        try:
+            if self.begun:
+                raise StreamConsumed("The body was already iterated over, and was not kept")
+            if self.closed:
+                raise ResponseClosed("The response was closed before its body was read")
+            self.begun = True
+            assert self._content is not None
+            self._pieces = decode_body(self._content, codings)
+        finally:
+            self._release()
+
+    def next_piece(self) -> bytes | None:
+        """The next bytes, at least one; None at the end, where the body is closed."""
+        self._acquire()
+        try:
+            if self.closed or self._pieces is None:
+                raise ResponseClosed("The response was closed while its body was being read")
+            try:
+                for piece in self._pieces:
+                    if piece:
+                        return piece
+            except BaseException:
+                self._finish()
+                raise
+            self._finish()
+            return None
+        finally:
+            self._release()
+
+    def close(self) -> None:
+        """End it. If another thread is in the middle of a step, that thread will, right after."""
+        self.closed = True
+        if self._lock.acquire(blocking=False):
+            try:
+                self._finish()
+            finally:
+                self._lock.release()
+
+    def _acquire(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise StreamConsumed("Another thread is reading the body at this moment")
+
+    def _release(self) -> None:
+        self._lock.release()
+        # Only now: a close() that comes later finds the lock free.
+        if self.closed and (self._callbacks or self._content is not None):
+            self.close()
+
+    def _finish(self) -> None:
+        self.closed = True
+        content, self._content, self._pieces = self._content, None, None
+        try:
+            close = getattr(content, "close", None)
+            if close is not None:
+                close()
+        finally:
+            while self._callbacks:
+                self._callbacks.pop()()
