@@ -17,10 +17,10 @@ def test_two_thousand_tls_requests_share_a_few_connections(nginx: Nginx, ca_path
         client.parallel() as parallel,
     ):
         for number in range(REQUESTS):
-            parallel.get(f"{nginx.url}/{number % PAGES}", tag=number % PAGES)
+            parallel.get(f"{nginx.url}/{number % PAGES}", tag=nginx.page(number % PAGES))
         for pending in parallel.as_completed(timeout=60):
             response = pending.get_response()
-            if (response.status_code, response.content) != (200, nginx.page(pending.tag)):
+            if (response.status_code, response.content) != (200, pending.tag):
                 wrong.append((pending.tag, response))
     assert wrong == []
     connections = nginx.served(before + REQUESTS)[before:]
