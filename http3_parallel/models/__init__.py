@@ -1,8 +1,9 @@
 """What is sent and what comes back."""
 
+from .bodies import RequestData
 from .headers import Headers, HeaderTypes
 from .queryparams import QueryParams, QueryParamTypes
-from .requests import Request, RequestData
+from .requests import Request
 from .responses import Response, ResponseContent
 from .urls import URL, Origin, URLTypes
 

@@ -26,6 +26,8 @@ RequestData = typing.Union[
 #: The write timeout is for one piece: a slow but steady upload of any length stays within it.
 PIECE_SIZE = 64 * 1024
 
+_TEXT_FILE = "the file is open for text: open it in binary mode ('rb')"
+
 _JSON = b"application/json"
 _FORM = b"application/x-www-form-urlencoded"
 
@@ -52,10 +54,13 @@ class BodySource:
     __slots__ = ("size",)
 
     can_replay = False
-    is_whole = False
 
     def __init__(self, size: int | None = None) -> None:
         self.size = size
+
+    @property
+    def is_whole(self) -> bool:
+        return self.can_replay
 
     def pieces(self) -> Iterator[bytes | memoryview]:
         """The body, none of its pieces empty or larger than `PIECE_SIZE`."""
@@ -91,7 +96,7 @@ class IterableSource(BodySource):
 
     __slots__ = ("_iterable",)
 
-    can_replay = is_whole = True
+    can_replay = True
 
     def __init__(self, iterable: Iterable[typing.Any]) -> None:
         super().__init__()
@@ -106,7 +111,7 @@ class FileSource(BodySource):
 
     __slots__ = ("_file", "_position")
 
-    can_replay = is_whole = True
+    can_replay = True
 
     def __init__(self, file: typing.IO[bytes], position: int, size: int | None) -> None:
         super().__init__(size)
@@ -130,7 +135,7 @@ class FileSource(BodySource):
             )
 
 
-def _read(file: typing.IO[bytes], size: int, start: int | None = None) -> bytes:
+def _read(file: typing.IO[typing.Any], size: int, start: int | None = None) -> bytes:
     try:
         if start is not None:
             file.seek(start)
@@ -143,8 +148,8 @@ def _read(file: typing.IO[bytes], size: int, start: int | None = None) -> bytes:
             "keep it open until the response is there"
         ) from error
     if isinstance(piece, str):
-        raise TypeError("the file is open for text: open it in binary mode ('rb')")
-    return piece
+        raise TypeError(_TEXT_FILE)
+    return typing.cast(bytes, piece)
 
 
 def _read_once(file: typing.IO[bytes]) -> Iterator[bytes]:
@@ -164,7 +169,7 @@ def _checked(pieces: Iterator[typing.Any]) -> Iterator[bytes | memoryview]:
         yield from slices(piece)
 
 
-def encode_body(data: RequestData | None, json: object) -> tuple[bytes | BodySource, bytes | None]:
+def encode_body(data: object, json: object) -> tuple[bytes | BodySource, bytes | None]:
     """
     The body, and its content type if that follows from the form in which it was given.
 
@@ -179,7 +184,7 @@ def encode_body(data: RequestData | None, json: object) -> tuple[bytes | BodySou
     if isinstance(data, (bytearray, memoryview)):
         return bytes(data), None
     if hasattr(data, "read"):
-        return _file_source(typing.cast("typing.IO[bytes]", data)), None
+        return _file_source(data), None
     fields = _form_fields(data)
     if fields is not None:
         if json is not None:
@@ -204,15 +209,16 @@ def _encode_json(value: object) -> bytes:
 def _form_fields(data: object) -> list[tuple[str, typing.Any]] | None:
     if isinstance(data, Mapping):
         return list(data.items())
-    if isinstance(data, (list, tuple)):
-        if all(isinstance(item, (tuple, list)) and len(item) == 2 for item in data):
-            return list(data)
+    if isinstance(data, (list, tuple)) and all(
+        isinstance(item, (tuple, list)) and len(item) == 2 for item in data
+    ):
+        return list(data)
     return None
 
 
-def _file_source(file: typing.IO[bytes]) -> BodySource:
+def _file_source(file: typing.Any) -> BodySource:
     if isinstance(file, io.TextIOBase) or getattr(file, "encoding", None) is not None:
-        raise TypeError("the file is open for text: open it in binary mode ('rb')")
+        raise TypeError(_TEXT_FILE)
     if getattr(file, "closed", False):
         raise ValueError("the file is closed")
     try:

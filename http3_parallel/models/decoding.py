@@ -175,48 +175,61 @@ def _begin_deflate(head: bytes, first: bool) -> tuple[_Codec | None, bytes]:
     return _Zlib(zlib.MAX_WBITS if is_zlib else -zlib.MAX_WBITS), head
 
 
-def _brotli_coding() -> _Coding | None:
-    for name in ("brotli", "brotlicffi"):
-        try:
-            module = importlib.import_module(name)
-        except ImportError:
-            continue
-        # Releases before 1.2 decode a bomb in one step.
-        if hasattr(module.Decompressor, "can_accept_more_data"):
+def _brotli_coding(module: typing.Any) -> _Coding | None:
+    def begin(head: bytes, first: bool) -> tuple[_Codec | None, bytes]:
+        if not first:
+            raise DecodingError("The body goes on after the end of its br coding")
+        return _Brotli(module.Decompressor()), head
 
-            def begin(head: bytes, first: bool) -> tuple[_Codec | None, bytes]:
-                if not first:
-                    raise DecodingError("The body goes on after the end of its br coding")
-                return _Brotli(module.Decompressor()), head
-
-            return _Coding("br", begin, module.error)
-    return None
+    # Releases before 1.2 would decode a bomb in one step.
+    if not hasattr(module.Decompressor, "can_accept_more_data"):
+        return None
+    return _Coding("br", begin, module.error)
 
 
-def _zstd_coding() -> _Coding | None:
-    # RFC 9659: windows of at most 8 MiB.
-    for name in ("compression.zstd", "backports.zstd", "zstandard"):
-        try:
-            module = importlib.import_module(name)
-        except ImportError:
-            continue
+# RFC 9659, section 3: 8 MiB.
+_ZSTD_WINDOW_LOG = 23
 
-        def begin(head: bytes, first: bool) -> tuple[_Codec | None, bytes]:
-            if name == "zstandard":
-                decompressor = module.ZstdDecompressor(max_window_size=1 << 23)
-                return _Zstandard(decompressor.decompressobj()), head
-            options = {module.DecompressionParameter.window_log_max: 23}
-            return _Zstd(module.ZstdDecompressor(options=options)), head
 
-        return _Coding("zstd", begin, module.ZstdError)
-    return None
+def _zstd_coding(module: typing.Any) -> _Coding:
+    options = {module.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
+
+    def begin(head: bytes, first: bool) -> tuple[_Codec | None, bytes]:
+        return _Zstd(module.ZstdDecompressor(options=options)), head
+
+    return _Coding("zstd", begin, module.ZstdError)
+
+
+def _zstandard_coding(module: typing.Any) -> _Coding:
+    def begin(head: bytes, first: bool) -> tuple[_Codec | None, bytes]:
+        decompressor = module.ZstdDecompressor(max_window_size=1 << _ZSTD_WINDOW_LOG)
+        return _Zstandard(decompressor.decompressobj()), head
+
+    return _Coding("zstd", begin, module.ZstdError)
+
+
+# The first of each that can be imported is used.
+_OPTIONAL: tuple[tuple[str, Callable[[typing.Any], _Coding | None]], ...] = (
+    ("brotli", _brotli_coding),
+    ("brotlicffi", _brotli_coding),
+    ("compression.zstd", _zstd_coding),
+    ("backports.zstd", _zstd_coding),
+    ("zstandard", _zstandard_coding),
+)
 
 
 def _find_available() -> dict[str, _Coding]:
-    gzip = _Coding("gzip", _begin_gzip, zlib.error)
-    deflate = _Coding("deflate", _begin_deflate, zlib.error)
-    codings = [gzip, deflate, _brotli_coding(), _zstd_coding()]
-    available = {coding.name: coding for coding in codings if coding is not None}
+    available = {
+        "gzip": _Coding("gzip", _begin_gzip, zlib.error),
+        "deflate": _Coding("deflate", _begin_deflate, zlib.error),
+    }
+    for module_name, make in _OPTIONAL:
+        try:
+            coding = make(importlib.import_module(module_name))
+        except ImportError:
+            continue
+        if coding is not None:
+            available.setdefault(coding.name, coding)
     return available
 
 

@@ -49,6 +49,8 @@ class QueryParams(Mapping[str, str]):
 
     __slots__ = ("_items",)
 
+    _items: tuple[tuple[str, str], ...]
+
     def __init__(self, value: QueryParamTypes | None = None, /, **params: object) -> None:
         if value is not None and params:
             raise TypeError("give query parameters either as one value or by keyword")

@@ -29,6 +29,8 @@ __all__ = ["Response", "ResponseContent"]
 ResponseContent = typing.Union[bytes, Iterable[bytes]]
 
 _REASONS = {status.value: status.phrase for status in http.HTTPStatus}
+_Error = typing.TypeVar("_Error", bound=HTTPError)
+
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 # What pickles; the body's stream and the client's callback do not.
@@ -115,20 +117,18 @@ class Response:
         self.tag = self.elapsed = self._follow = None
         self._content = self._raw = self._stream = None
         self._text = self._encoding = self._default_encoding = None
-        if content is None:
-            self._raw = b""
-        elif isinstance(content, bytes):
+        if isinstance(content, bytes):
             self._raw = content
-        elif isinstance(content, str):
-            raise TypeError("the content of a response is bytes or an iterable of them, not str")
+        elif content is None:
+            self._raw = b""
         elif isinstance(content, (bytearray, memoryview)):
             self._raw = bytes(content)
         else:
             self._stream = ResponseStream(content)
         if on_close is not None:
-            self._call_on_close(on_close)
+            self._add_on_close(on_close)
 
-    def _call_on_close(self, callback: Callable[[], object]) -> None:
+    def _add_on_close(self, callback: Callable[[], object]) -> None:
         """Call it once, when the body's end was reached or it was given up."""
         if self._stream is None:
             callback()
@@ -176,12 +176,11 @@ class Response:
         The body, decoded. Of one that is streamed, `ResponseNotRead` before `read()`;
         `DecodingError` if its Content-Encoding is damaged.
         """
-        if self._content is not None:
-            return self._content
-        raw = self._raw
+        # In this order: another thread may be decoding it, and drops `_raw` at last.
+        raw, content = self._raw, self._content
+        if content is not None:
+            return content
         if raw is None:
-            if self._content is not None:  # another thread came first
-                return self._content
             if self.is_closed:
                 raise self._about(ResponseNotRead("The response was closed before it was read"))
             raise self._about(ResponseNotRead("The body is streamed: read() it first"))
@@ -202,7 +201,7 @@ class Response:
         whatever breaks the connection or its Content-Encoding.
         """
         stream = self._stream
-        if self._content is not None or self._raw is not None:
+        if self._raw is not None or self._content is not None:
             return self.content
         if stream is None:
             raise self._about(ResponseClosed("The response was closed before its body was read"))
@@ -324,9 +323,7 @@ class Response:
             what = f"is not valid JSON: {error}" if content else "is empty, which is not JSON"
             raise self._about(DecodingError(f"The body {what}")) from error
 
-    _T = typing.TypeVar("_T", bound=HTTPError)
-
-    def _about(self, error: _T) -> _T:
+    def _about(self, error: _Error) -> _Error:
         """`error`, with what it is about."""
         if error.request is None:
             error.request = self.request
@@ -342,7 +339,8 @@ class Response:
         try:
             yield from decode_body((raw,) if raw else (), codings)
         except HTTPError as error:
-            raise self._about(error)
+            self._about(error)
+            raise
 
     def _from_stream(self, decoded: bool) -> Iterator[bytes]:
         if self._stream is None:
@@ -396,7 +394,8 @@ class _Pieces(Iterator[bytes]):
                 self._begun = True
             piece = self._stream.next_piece()
         except HTTPError as error:
-            raise self._response._about(error)
+            self._response._about(error)
+            raise
         if piece is None:
             self._ended = True
             raise StopIteration

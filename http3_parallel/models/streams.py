@@ -28,6 +28,11 @@ class ResponseStream:
     __slots__ = ("_callbacks", "_content", "_lock", "_pieces", "begun", "closed")
 
     def __init__(self, content: Iterable[bytes]) -> None:
+        if isinstance(content, str) or not isinstance(content, Iterable):
+            raise TypeError(
+                "the content of a response is bytes or an iterable of them, "
+                f"not {type(content).__name__}"
+            )
         self._content: Iterable[bytes] | None = content
         self._pieces: Iterator[bytes] | None = None
         self._callbacks: list[Callable[[], object]] = []

@@ -36,6 +36,10 @@ _Parts = tuple[
     typing.Optional[str],
 ]
 
+_COMPONENTS = frozenset(
+    ("scheme", "authority", "username", "password", "host", "port", "path", "query", "fragment")
+)
+
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 # RFC 3986, sections 2.2, 2.3 and 3.3.
@@ -416,10 +420,8 @@ class URL:
                 query = parts[5]
         else:
             query = parts[5]
-            if parts[4].startswith("/"):
-                path = parts[4]
-            else:
-                path = path[: path.rfind("/") + 1] + parts[4]
+            directory = "" if parts[4].startswith("/") else path[: path.rfind("/") + 1]
+            path = directory + parts[4]
         return _from_parts((scheme, userinfo, host, port, path, query, parts[6]))
 
     def resolve_with(self, url: URLTypes) -> URL:
@@ -442,11 +444,6 @@ class URL:
 
     def __reduce__(self) -> tuple[typing.Any, ...]:
         return URL, (self._url, True)
-
-
-_COMPONENTS = frozenset(
-    "scheme authority username password host port path query fragment".split()
-)
 
 
 def _from_parts(parts: _Parts) -> URL:
