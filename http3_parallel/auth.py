@@ -35,7 +35,9 @@ class BasicAuth(Auth):
         self._value = "Basic " + base64.b64encode(name + b":" + secret).decode("ascii")
 
     def steps(self, request: Request) -> AuthSteps:
-        yield request._replace(headers={"authorization": self._value})
+        changed = request._replace()
+        changed.headers["authorization"] = self._value
+        yield changed
 
     def __repr__(self) -> str:
         return "<BasicAuth>"

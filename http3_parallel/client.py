@@ -31,7 +31,7 @@ from .config import (
     check_seconds,
 )
 from .dispatch import Context, Dispatcher, NetworkDispatch
-from .exceptions import ClientClosed, DeadlineExceeded, HTTPError
+from .exceptions import ClientClosed, DeadlineExceeded, HTTPError, UnsupportedScheme
 from .flow import Discard, Next, Policy, Read, Send, Sleep, Step, follow, run
 from .methods import RequestMethods
 from .models import (
@@ -224,7 +224,17 @@ class Client(RequestMethods[Response]):
         self, method: str, url: URLTypes, options: typing.Mapping[str, typing.Any]
     ) -> tuple[Request, _Settings]:
         """The request and its settings. Raises `InvalidURL`, `TypeError`, `ValueError`."""
-        return self._build_and_settle(method, url, **options)
+        try:
+            request, settings = self._build_and_settle(method, url, **options)
+            if request.url.scheme not in ("http", "https"):
+                raise UnsupportedScheme(
+                    f"cannot request a URL with the scheme {request.url.scheme!r}: only http and "
+                    "https are supported"
+                )
+        except HTTPError as error:
+            error._method, error._url = method, url
+            raise
+        return request, settings
 
     def _build_and_settle(
         self,

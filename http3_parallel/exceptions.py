@@ -46,6 +46,7 @@ else. The foreign exception behind it, if there is one, is its ``__cause__``.
 from __future__ import annotations
 
 import concurrent.futures
+import sys
 import typing
 
 if typing.TYPE_CHECKING:
@@ -327,7 +328,7 @@ class NoPendingResponses(LookupError):
     """`next_response()` was called, or was waiting, with nothing left to wait for."""
 
 
-if TimeoutError is concurrent.futures.TimeoutError:
+if sys.version_info >= (3, 11):
 
     class WaitTimeout(TimeoutError):
         """The wait ran out. The request itself goes on, and can be waited for again."""

@@ -151,7 +151,7 @@ class _Attempts:
         return (
             sum(self._made.values()) < retries.total
             and retries.allows(kind, self._made[kind])
-            and request.can_replay
+            and request._is_whole
             and (kind == "connect" or request.method in retries.methods)
         )
 
@@ -161,6 +161,9 @@ class _Attempts:
         self._made[kind] += 1
         return made
 
+
+#: What is meant for one origin only; https to http is another origin too.
+_CREDENTIALS = ("authorization", "cookie", "proxy-authorization")
 
 Kind = typing.Literal["connect", "read", "status"]
 
@@ -195,18 +198,17 @@ def follow(response: Response, history: list[Response], max_redirects: int) -> R
             raise RedirectLoop(
                 f"redirected to {url.redacted}, where it has been before", request=request
             )
-    if method == request.method and not request.can_replay:
+    if method == request.method and not request._is_whole:
         raise RedirectBodyUnavailable(
             f"the redirect ({response.status_code}) asks for the body again, and it was an "
             "iterator that is used up; give bytes or a file, or allow_redirects=False",
             request=request,
         )
-    return request._replace(
-        method=method,
-        url=url,
-        drop_body=method != request.method,
-        drop_credentials=url.origin != request.url.origin,
-    )
+    following = request._replace(method=method, url=url, drop_body=method != request.method)
+    if url.origin != request.url.origin:
+        for name in _CREDENTIALS:
+            del following.headers[name]
+    return following
 
 
 def _redirect_method(method: str, status_code: int) -> str:

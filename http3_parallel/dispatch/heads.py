@@ -1,0 +1,196 @@
+"""
+The head of a response and the framing of its body: `http.client`'s reader, made stricter.
+
+`http.client` takes a 103 for the final answer, headers cut off by the connection's end for all
+of them, ``+5`` for a chunk size, and any number of trailers. Here it is refused wherever taking
+it would mean to guess where the message ends (RFC 9112, section 6.3), or where it is endless.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import re
+import typing
+
+__all__ = ["BadMessage", "ResponseReader", "TruncatedMessage"]
+
+#: Interim responses before the final one. Servers send a few; an endless row is an attack.
+MAX_INTERIM = 32
+
+#: Bytes of all heads of a response together. Browsers take 256 KiB.
+MAX_HEAD = 256 * 1024
+
+#: Bytes of all trailers.
+MAX_TRAILERS = 64 * 1024
+
+_BLANK = (b"\r\n", b"\n")
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
+_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+
+class BadMessage(http.client.HTTPException):
+    """What came is no HTTP/1.1 message."""
+
+
+class TruncatedMessage(http.client.HTTPException):
+    """The connection ended before the message did."""
+
+
+class _Lines:
+    """Reads lines for `http.client`, and keeps them."""
+
+    __slots__ = ("_fp", "_size", "fields", "last")
+
+    def __init__(self, fp: typing.Any) -> None:
+        self._fp = fp
+        self._size = 0
+        self.fields: list[bytes] = []
+        self.last = b""
+
+    def readline(self, limit: int) -> bytes:
+        line: bytes = self._fp.readline(limit)
+        self._size += len(line)
+        if self._size > MAX_HEAD:
+            raise BadMessage(f"a head of more than {MAX_HEAD} bytes")
+        if b"\r" in line[:-2] or b"\0" in line:
+            raise BadMessage("a control character in the head")
+        self.last = line
+        if line not in _BLANK:
+            self.fields.append(line)
+        return line
+
+    def close(self) -> None:
+        self._fp.close()
+
+
+class ResponseReader(http.client.HTTPResponse):
+    """
+    Reads one response: `begin()` its head, then `read1()` its body.
+
+    * `raw_headers`: name and value of each field line.
+    * `has_surplus`: whether bytes came after its end, so that the connection is not clean.
+    """
+
+    length: int | None
+    chunked: bool
+    will_close: bool
+    _method: str | None
+
+    def __init__(self, sock: typing.Any, *args: typing.Any, **kwargs: typing.Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self._sock = sock
+        self.raw_headers: list[tuple[bytes, bytes]] = []
+        self.has_surplus = False
+
+    @property
+    def has_body(self) -> bool:
+        """RFC 9112, section 6.3, rules 1 and 2."""
+        status = self.status
+        return not (self._method == "HEAD" or status < 200 or status in (204, 304))
+
+    def begin(self) -> None:
+        if self.headers is not None:
+            return
+        fp = self.fp
+        self.fp = lines = typing.cast(typing.Any, _Lines(fp))
+        try:
+            super().begin()
+        finally:
+            if self.fp is lines:
+                self.fp = fp
+        if lines.last not in _BLANK:
+            raise TruncatedMessage("the connection ended within the head of the response")
+        self.raw_headers = _parse_fields(lines.fields)
+        self._frame()
+
+    def _read_status(self) -> tuple[str, int, str]:
+        lines = typing.cast(_Lines, self.fp)
+        for _ in range(MAX_INTERIM):
+            version, status, reason = super()._read_status()  # type: ignore[misc]  # not in typeshed
+            lines.fields.clear()
+            if status == 101 or status >= 200:
+                return version, status, reason
+            while (line := lines.readline(65537)) not in _BLANK:
+                if not line:
+                    raise TruncatedMessage("the connection ended after an interim response")
+        raise BadMessage(f"more than {MAX_INTERIM} interim responses")
+
+    def _frame(self) -> None:
+        """Where the body ends, by RFC 9112, section 6.3, without the leniency of the base."""
+        codings = self._values(b"transfer-encoding")
+        lengths = set(self._values(b"content-length"))
+        if not self.has_body:
+            self.chunked, self.length = False, 0
+            return
+        if codings:
+            if codings != ["chunked"]:
+                raise BadMessage("a Transfer-Encoding other than chunked")
+            if lengths or self.version == 10:
+                # Allowed, but the work of a confused intermediary: nothing after it is trusted.
+                self.will_close = True
+            self.chunked, self.chunk_left, self.length = True, None, None
+        elif lengths:
+            length = lengths.pop()
+            if lengths or not (length.isascii() and length.isdigit() and len(length) < 19):
+                raise BadMessage("a Content-Length that is not one number")
+            self.length = int(length)
+
+    def _values(self, name: bytes) -> list[str]:
+        return [
+            item.strip().lower()
+            for key, value in self.raw_headers
+            if key.lower() == name
+            for item in value.decode("latin-1").split(",")
+        ]
+
+    def _read_next_chunk_size(self) -> int:
+        line = self.fp.readline(4096)
+        match = _CHUNK_SIZE.fullmatch(line)
+        if match is None:
+            if not line.endswith(b"\n") and len(line) < 4096:
+                raise TruncatedMessage("the connection ended between two chunks")
+            raise BadMessage("a chunk without a valid size")
+        return int(match[1], 16)
+
+    def _read_and_discard_trailer(self) -> None:
+        size = 0
+        while (line := self.fp.readline(MAX_TRAILERS + 1)) not in _BLANK:
+            if not line:
+                raise TruncatedMessage("the connection ended within the trailers")
+            size += len(line)
+            if size > MAX_TRAILERS:
+                raise BadMessage(f"trailers of more than {MAX_TRAILERS} bytes")
+
+    def _safe_read(self, amt: int) -> bytes:
+        data: bytes = super()._safe_read(amt)  # type: ignore[misc]  # not in typeshed
+        # read1() uses it for nothing but the end of a chunk.
+        if self.chunked and data != b"\r\n":
+            raise BadMessage("a chunk longer than its size")
+        return data
+
+    def _close_conn(self) -> None:
+        # The file object's buffer goes with it, and with that the traces of what a server
+        # sent after the end of this response.
+        if self.fp is not None and not self.will_close:
+            with contextlib.suppress(OSError, ValueError):
+                self._sock.settimeout(0)
+                self.has_surplus = bool(self.fp.peek(1))
+        super()._close_conn()  # type: ignore[misc]  # not in typeshed
+
+
+def _parse_fields(lines: list[bytes]) -> list[tuple[bytes, bytes]]:
+    fields: list[tuple[bytes, bytes]] = []
+    for line in lines:
+        if line[:1] in b" \t":
+            # RFC 9112, section 5.2: obsolete folding is replaced with a space.
+            if not fields:
+                raise BadMessage("a header that begins with a space")
+            name, value = fields[-1]
+            fields[-1] = (name, (value + b" " + line.strip()).strip())
+            continue
+        name, colon, value = line.partition(b":")
+        if not colon or not _NAME.fullmatch(name):
+            raise BadMessage("a header line without a valid name")
+        fields.append((name, value.strip()))
+    return fields

@@ -1,0 +1,200 @@
+"""
+Making a TCP connection within a time budget, in a way that can be aborted at any moment.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import selectors
+import socket
+import sys
+import threading
+import time
+import typing
+
+from ..aborting import Abort, shutdown_socket
+from ..exceptions import ConnectError, ConnectTimeout
+
+__all__ = ["Address", "Budget", "Wake", "open_socket"]
+
+#: One result of ``socket.getaddrinfo``.
+Address = tuple[
+    int, int, int, str, typing.Union[tuple[str, int], tuple[str, int, int, int], tuple[int, bytes]]
+]
+
+#: Whether ``shutdown()`` wakes a thread in ``connect()``. Elsewhere it fails with ENOTCONN.
+SHUTDOWN_WAKES_CONNECT = sys.platform == "linux"
+
+#: Seconds that each of several addresses gets at least, as far as the budget goes: a share
+#: too small for a distant server would make every address fail.
+LEAST_SHARE = 2.0
+
+
+class Budget:
+    """The seconds that are left of `seconds` for several steps together; None is no limit."""
+
+    __slots__ = ("_end", "seconds")
+
+    def __init__(self, seconds: float | None) -> None:
+        self.seconds = seconds
+        self._end = None if seconds is None else time.monotonic() + seconds
+
+    def remaining(self) -> float | None:
+        """At least 0."""
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
+
+    def share(self, parts: int) -> float | None:
+        """What one of `parts` steps that are still to come may take."""
+        remaining = self.remaining()
+        if remaining is None:
+            return None
+        return max(remaining / parts, min(LEAST_SHARE, remaining))
+
+    def limit(self, sock: socket.socket, what: str) -> None:
+        """Give the next call on `sock` what remains, or raise `ConnectTimeout`."""
+        remaining = self.remaining()
+        if remaining is not None and remaining <= 0:
+            raise self.exceeded(what)
+        sock.settimeout(remaining)
+
+    def exceeded(self, what: str) -> ConnectTimeout:
+        return ConnectTimeout(f"{what}: not done within {self.seconds} s")
+
+
+class Wake:
+    """
+    What to shut down in order to wake the thread that uses a connection.
+
+    Called by an aborting thread, while the owner connects, wraps, reads or closes. Closing
+    goes through here too, so that no shutdown can reach a descriptor that is being reused.
+    """
+
+    __slots__ = ("_lock", "_sockets")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sockets: tuple[socket.socket, ...] = ()
+
+    def watch(self, *sockets: socket.socket) -> None:
+        """From now on these, instead of those before."""
+        with self._lock:
+            self._sockets = sockets
+
+    def drop(self, sock: socket.socket) -> None:
+        """No longer this one, which its owner is about to close."""
+        with self._lock:
+            self._sockets = tuple(other for other in self._sockets if other is not sock)
+
+    def __call__(self) -> None:
+        with self._lock:
+            for sock in self._sockets:
+                shutdown_socket(sock)
+
+    def close(self, *others: typing.Callable[[], object]) -> None:
+        """
+        Shut down and close what is watched, and call `others`, which close more of it.
+
+        The shutdown is for the peer: a forked child may hold a copy of the descriptor, and
+        closing ours alone would not end the connection.
+        """
+        with self._lock:
+            sockets, self._sockets = self._sockets, ()
+            for sock in sockets:
+                shutdown_socket(sock)
+            _close(sockets, others)
+
+    def forget(self, *others: typing.Callable[[], object]) -> None:
+        """Close without a shutdown and without the lock: in a forked child."""
+        sockets, self._sockets = self._sockets, ()
+        _close(sockets, others)
+
+
+S = typing.TypeVar("S", bound=socket.socket)
+
+
+def _close(
+    sockets: tuple[socket.socket, ...], others: tuple[typing.Callable[[], object], ...]
+) -> None:
+    for close in (*others, *(sock.close for sock in sockets)):
+        try:
+            close()
+        except OSError:  # the last flush or close_notify of a dead connection
+            pass
+
+
+def open_socket(
+    addresses: typing.Sequence[Address],
+    where: str,
+    *,
+    budget: Budget,
+    abort: Abort,
+    wake: Wake,
+    make_socket: typing.Callable[..., S],
+) -> S:
+    """
+    Connect to the first address that answers. An abort calls `wake` from now on, also after
+    this has returned.
+
+    Each address has its share of the budget, so that one that swallows packets does not
+    take all of it from the others. `where` names the place in errors.
+
+    Raises `ConnectError`, `ConnectTimeout`, and the abort's error.
+    """
+    abort.blocked_on(wake)
+    failure: OSError | None = None
+    for index, (family, kind, proto, _, address) in enumerate(addresses):
+        share = budget.share(len(addresses) - index)
+        if share is not None and share <= 0:
+            break
+        sock: S | None = None
+        try:
+            sock = make_socket(family, kind, proto)
+            _connect(sock, address, share, wake)
+            abort.check()
+            _set_options(sock)
+            return sock
+        except BaseException as exc:
+            if sock is not None:
+                wake.close(sock.close)
+            abort.check()
+            if not isinstance(exc, OSError):
+                raise
+            failure = exc
+    timed_out = failure is None or isinstance(failure, TimeoutError)
+    if timed_out and budget.remaining() == 0:
+        raise budget.exceeded(f"connecting to {where}") from failure
+    if timed_out:
+        raise ConnectTimeout(f"{where} does not answer: the system gave up connecting") from failure
+    reason = failure.strerror or str(failure) if failure is not None else ""
+    raise ConnectError(f"cannot connect to {where}: {reason}") from failure
+
+
+def _connect(sock: socket.socket, address: typing.Any, timeout: float | None, wake: Wake) -> None:
+    if SHUTDOWN_WAKES_CONNECT:
+        wake.watch(sock)
+        sock.settimeout(timeout)
+        # May return as if connected when it was woken: the caller looks at the abort flag.
+        socket.socket.connect(sock, address)
+        return
+    waker, wakee = socket.socketpair()
+    with waker, wakee, selectors.DefaultSelector() as selector:
+        wake.watch(sock, waker)
+        sock.setblocking(False)
+        code = socket.socket.connect_ex(sock, address)
+        if code in (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN):
+            selector.register(sock, selectors.EVENT_WRITE)
+            selector.register(wakee, selectors.EVENT_READ)
+            if not selector.select(timeout):
+                raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        wake.watch(sock)
+        if code:
+            raise OSError(code, os.strerror(code))
+
+
+def _set_options(sock: socket.socket) -> None:
+    # Requests are written whole: waiting to fill a packet only costs time.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # A peer that vanished is noticed even while nothing is sent, e.g. in a long poll.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
