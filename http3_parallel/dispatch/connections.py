@@ -23,10 +23,8 @@ and in `heads`, each with a test in ``tests/test_urllib3_border.py``:
 
 from __future__ import annotations
 
-import http.client
 import socket
 import ssl
-import sys
 import typing
 
 import urllib3.connection
@@ -208,34 +206,40 @@ class _InnerTLS:
         return getattr(self._inner, name)
 
 
-class _Plain(urllib3.connection.HTTPConnection):
-    """A connection whose steps are those of `_Opening`."""
+class _Steps:
+    """What replaces the steps of urllib3's connections."""
 
     response_class = ResponseReader
     # A connection that is closed stays closed: nothing is sent on a new one behind our back.
     auto_open = 0
     opening: _Opening | None = None
+    sock: typing.Any
+    #: Bytes of the present request that the system has taken.
+    taken = 0
 
     def _new_conn(self) -> socket.socket:
         assert self.opening is not None
-        sock = self.opening.open_socket()
-        sys.audit("http.client.connect", self, self.host, self.port)
-        return sock
+        return self.opening.open_socket()
 
     def _tunnel(self) -> None:
-        assert self.opening is not None and self.sock is not None
+        assert self.opening is not None
         self.opening.open_tunnel(self.sock)
 
+    def send(self, data: bytes | memoryview) -> None:
+        # The first call by send(), which tells how much was taken: when it raises, nothing.
+        if not self.taken:
+            self.taken = count = self.sock.send(data)
+            data = memoryview(data)[count:]
+        if data:
+            self.sock.sendall(data)
 
-class _TLS(urllib3.connection.HTTPSConnection):
-    """The same with TLS: to the server, to the proxy, or to one within the other."""
 
-    response_class = ResponseReader
-    auto_open = 0
-    opening: _Opening | None = None
+class _Plain(_Steps, urllib3.connection.HTTPConnection):
+    """A connection without TLS."""
 
-    _new_conn = _Plain._new_conn
-    _tunnel = _Plain._tunnel
+
+class _TLS(_Steps, urllib3.connection.HTTPSConnection):
+    """One with TLS: to the server, to a proxy, or to the one within the other."""
 
 
 class Connection:

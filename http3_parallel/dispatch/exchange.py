@@ -1,9 +1,9 @@
 """
 One request and its response on a connection that is open.
 
-The request is written in pieces of at most 64 KiB, each within the write timeout; the head is
-read within the read timeout, and so is each piece of the body. A server may answer before it
-has read the whole request, and close: that answer is the result.
+The request is written in pieces of at most 64 KiB, each within the write timeout. The head of
+the response is read within the read timeout, and so is each piece of its body. A server may
+answer before it has read the whole request, and close: that answer is the result.
 
 After every read the abort is looked at before the data are believed: to a reader that was
 woken, a body without a length looks complete.
@@ -12,7 +12,6 @@ woken, a body without a length looks complete.
 from __future__ import annotations
 
 import http.client
-import socket
 import ssl
 import typing
 
@@ -32,15 +31,18 @@ from ..exceptions import (
 )
 from ..models import Request
 from .connections import Connection
-from .heads import BadMessage, ResponseReader, TruncatedMessage
+from .heads import ResponseReader, TruncatedMessage
 
-__all__ = ["Exchange", "Stale", "translate_read_error"]
+__all__ = ["Exchange", "Stale", "read_error", "set_timeout"]
+
+#: What a socket raises when its timeout has passed; the last three when that is next to none.
+_TIMEOUTS = (TimeoutError, BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class Stale(Exception):
     """
-    A reused connection turned out to be closed, and the request may be sent again. The
-    error that it would have been otherwise is its argument.
+    A reused connection turned out to be closed, and the request may be sent again; `error`
+    is what to raise if it is not.
     """
 
     def __init__(self, error: HTTPError) -> None:
@@ -50,19 +52,18 @@ class Stale(Exception):
 
 class Exchange:
     """
-    Sends `request` on `connection` and reads the response's head.
+    Sends `request` on `connection`, and reads the head of the response.
 
     * `target`: the request target (RFC 9112, section 3.2).
-    * `extra_headers`: after the request's own.
-    * `reused`: whether the connection has served before, so that its server may have closed
+    * `headers`: name and value of each field.
+    * `reused`: whether the connection has served before, so that its server may be closing
       it at this very moment.
     """
 
     __slots__ = (
         "_abort",
         "_connection",
-        "_extra_headers",
-        "_may_repeat",
+        "_headers",
         "_request",
         "_reused",
         "_target",
@@ -74,7 +75,7 @@ class Exchange:
         self,
         request: Request,
         target: str,
-        extra_headers: list[tuple[bytes, bytes]],
+        headers: list[tuple[bytes, bytes]],
         connection: Connection,
         timeout: TimeoutConfig,
         abort: Abort,
@@ -83,12 +84,12 @@ class Exchange:
     ) -> None:
         self._request = request
         self._target = target
-        self._extra_headers = extra_headers
+        self._headers = headers
         self._connection = connection
         self._timeout = timeout
         self._abort = abort
         self._reused = reused
-        # Whether all of the request was sent: if not, the connection cannot be used again.
+        #: Whether all of the request was sent: if not, the connection is not used again.
         self.sent_whole = False
 
     def run(self) -> ResponseReader:
@@ -96,12 +97,160 @@ class Exchange:
         Raises `Stale`, `WriteError`, `WriteTimeout`, `ReadError`, `ReadTimeout`,
         `ProtocolError`, the abort's error, and what the request's body iterator raises.
         """
+        self._abort.phase = "sending the request"
         failure = self._send()
+        self.sent_whole = failure is None
+        self._abort.phase = "waiting for the response"
         if failure is None:
             return self._read_head()
+        # A server that had enough of the request may have said why.
+        if isinstance(failure, WriteTimeout) and not self._is_readable():
+            raise failure
         try:
             early = self._read_head()
         except (NetworkError, ProtocolError, ReadTimeout):
-            self._abort.check()
             raise failure from failure.__cause__
-        ...
+        if isinstance(failure, WriteTimeout) and early.status < 400:
+            # No refusal, but a server that answers as it reads, and then read no more.
+            raise failure
+        return early
+
+    # Sending.
+
+    def _send(self) -> HTTPError | None:
+        """Returns the error when the connection broke, or stopped taking, on the way."""
+        connection = self._connection.http
+        assert connection is not None
+        set_timeout(connection.sock, self._timeout.write_timeout)
+        connection.taken = 0
+        try:
+            connection.putrequest(
+                self._request.method, self._target, skip_host=True, skip_accept_encoding=True
+            )
+            for name, value in self._headers:
+                connection.putheader(name, value)  # type: ignore[arg-type]  # it takes bytes too
+        except (ValueError, http.client.HTTPException) as exc:
+            raise ProtocolError(f"the request is not valid HTTP/1.1: {exc}") from exc
+        try:
+            connection.endheaders()
+        except OSError as exc:
+            return self._write_failure(exc)
+        for piece in self._pieces():
+            try:
+                connection.send(piece)
+            except OSError as exc:
+                return self._write_failure(exc)
+            self._abort.check()
+        return None
+
+    def _pieces(self) -> typing.Iterator[bytes | memoryview]:
+        """The body as it goes over the wire."""
+        request = self._request
+        fields = dict(self._headers)
+        chunked = b"transfer-encoding" in fields
+        length = None if chunked else fields.get(b"content-length")
+        left = None if length is None else int(length)
+        if request.is_streaming:
+            pieces = self._user_pieces()
+        else:
+            pieces = request.stream()
+        for piece in pieces:
+            if chunked:
+                yield b"%x\r\n%b\r\n" % (len(piece), piece)
+                continue
+            if left is None or len(piece) > left:
+                raise WriteError("the request's body is longer than its Content-Length")
+            left -= len(piece)
+            yield piece
+        if chunked:
+            yield b"0\r\n\r\n"
+        elif left:
+            raise WriteError(f"the request's body is {left} bytes shorter than its Content-Length")
+
+    def _user_pieces(self) -> typing.Iterator[bytes | memoryview]:
+        with self._abort.user_code():
+            pieces = iter(self._request.stream())
+        while True:
+            with self._abort.user_code():
+                piece = next(pieces, None)
+            if piece is None:
+                return
+            yield piece
+
+    def _write_failure(self, exc: OSError) -> HTTPError:
+        self._abort.check()
+        error: HTTPError
+        if isinstance(exc, _TIMEOUTS):
+            seconds = self._timeout.write_timeout
+            error = WriteTimeout(f"the server took nothing of the request for {seconds} s")
+            error.__cause__ = exc
+            return error
+        error = WriteError(f"the connection broke while the request was sent: {_reason(exc)}")
+        error.__cause__ = exc
+        connection = self._connection
+        if self._reused and connection.http is not None and not connection.http.taken:
+            # TLS may have let the system take a part before it failed.
+            if connection.route.ssl is None:
+                raise Stale(error)
+        return error
+
+    # Reading.
+
+    def _is_readable(self) -> bool:
+        sock = self._connection.sock
+        return sock is not None and wait_for_read(sock, timeout=0)
+
+    def _read_head(self) -> ResponseReader:
+        connection = self._connection.http
+        assert connection is not None
+        set_timeout(connection.sock, self._timeout.read_timeout)
+        try:
+            # Past urllib3's own, which wraps the response for decoding and more.
+            reader = http.client.HTTPConnection.getresponse(connection)
+        except Exception as exc:
+            self._abort.check()
+            error = read_error(exc, self._timeout.read_timeout)
+            if self._may_repeat(exc):
+                error.__cause__ = exc
+                raise Stale(error) from exc
+            raise error from exc
+        self._abort.check()
+        return typing.cast(ResponseReader, reader)
+
+    def _may_repeat(self, exc: Exception) -> bool:
+        """Whether the server closed before it can have meant this request."""
+        return (
+            self._reused
+            and isinstance(exc, ConnectionError)
+            and not isinstance(exc, HTTPError)
+            and self._request.method in IDEMPOTENT_METHODS
+            and self._request.can_replay
+        )
+
+
+def set_timeout(sock: typing.Any, seconds: float | None) -> None:
+    """For each of the next calls; 0 is next to nothing, but not the non-blocking mode."""
+    sock.settimeout(seconds if seconds is None else max(seconds, 0.001))
+
+
+def read_error(exc: Exception, seconds: float | None) -> HTTPError:
+    """What went wrong in reading a response, as an error of ours."""
+    if isinstance(exc, _TIMEOUTS):
+        return ReadTimeout(f"the server sent nothing for {seconds} s")
+    if isinstance(exc, TruncatedMessage):
+        return IncompleteRead(f"the response is cut off: {exc}")
+    if isinstance(exc, http.client.IncompleteRead):
+        return IncompleteRead("the response is cut off: the connection ended within a chunk")
+    if isinstance(exc, http.client.RemoteDisconnected):
+        return ReadError("the server closed the connection without an answer")
+    if isinstance(exc, http.client.BadStatusLine):
+        return ProtocolError(f"the answer does not begin with a status line but {exc.line[:80]!r}")
+    if isinstance(exc, http.client.UnknownProtocol):
+        return ProtocolError(f"the answer is not HTTP/1.1 but {exc.version[:80]!r}")
+    if isinstance(exc, OSError):
+        return ReadError(f"the connection broke while the response was read: {_reason(exc)}")
+    return ProtocolError(f"the answer is not valid HTTP/1.1: {exc}")
+
+
+def _reason(exc: OSError) -> str:
+    return str(getattr(exc, "reason", None) or exc.strerror or exc)

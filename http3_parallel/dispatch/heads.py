@@ -66,7 +66,7 @@ class _Lines:
 
 class ResponseReader(http.client.HTTPResponse):
     """
-    Reads one response: `begin()` its head, then `read1()` its body.
+    Reads one response: `begin()` its head, then `read_piece()` its body.
 
     * `raw_headers`: name and value of each field line.
     * `has_surplus`: whether bytes came after its end, so that the connection is not clean.
@@ -103,6 +103,22 @@ class ResponseReader(http.client.HTTPResponse):
             raise TruncatedMessage("the connection ended within the head of the response")
         self.raw_headers = _parse_fields(lines.fields)
         self._frame()
+
+    def read_piece(self, size: int) -> bytes:
+        """The next bytes of the body as they come, at most `size`; none at its end."""
+        if self.fp is None:
+            return b""
+        if self.chunked:
+            return self.read1(size)
+        # Not by read1(), which does not count in Python 3.10.
+        data: bytes = self.fp.read1(size if self.length is None else min(size, self.length))
+        if self.length is not None:
+            if self.length and not data:
+                raise TruncatedMessage(f"the body ended {self.length} bytes early")
+            self.length -= len(data)
+        if self.length == 0 or not data:
+            self._close_conn()
+        return data
 
     def _read_status(self) -> tuple[str, int, str]:
         lines = typing.cast(_Lines, self.fp)

@@ -1,0 +1,134 @@
+"""The body of a response while it is on its way, and what becomes of its connection."""
+
+from __future__ import annotations
+
+import threading
+import typing
+
+from ..aborting import Abort
+from ..exceptions import HTTPError, ResponseClosed
+from ..models import Request
+from .connections import Connection
+from .exchange import read_error, set_timeout
+from .heads import ResponseReader
+from .pool import Lease
+
+__all__ = ["ResponseBody", "let_go"]
+
+#: Bytes per read at most: as many as the system tends to have at once, and TLS records are
+#: 16 KiB. What has come is returned without waiting for more.
+READ_SIZE = 64 * 1024
+
+
+def let_go(lease: Lease[Connection], abort: Abort, *, reusable: bool) -> None:
+    """
+    Give the connection back. First, aborts are told to leave it alone: one that has come
+    already is raised, after the connection is closed.
+    """
+    try:
+        abort.release()
+    except BaseException:
+        lease.give_back(reusable=False)
+        raise
+    lease.give_back(reusable=reusable)
+
+
+class ResponseBody:
+    """
+    An iterator over the bytes as they come. At the end, and only if all was clean, the
+    connection goes back to be reused; otherwise it is closed.
+
+    Not a generator, since `close` may be called by one thread while another is reading: then
+    the reader is woken and raises `ResponseClosed`. Dropped without being closed, it gives its
+    connection back through the finalizer of its lease.
+    """
+
+    __slots__ = ("_abort", "_lease", "_lock", "_reader", "_request", "_seconds", "_sent_whole")
+
+    def __init__(
+        self,
+        reader: ResponseReader,
+        lease: Lease[Connection],
+        abort: Abort,
+        request: Request,
+        seconds: float | None,
+        *,
+        sent_whole: bool,
+    ) -> None:
+        self._reader = reader
+        self._lease: Lease[Connection] | None = lease
+        self._abort = abort
+        self._request = request
+        self._seconds = seconds
+        self._sent_whole = sent_whole
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> typing.Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        with self._lock:
+            return self._next_piece()
+
+    def finish_empty(self) -> None:
+        """Where the head says that there is no body: release everything now."""
+        self._reader.close()
+        self._finish()
+
+    def close(self) -> None:
+        """Give it up, wherever it stands. Idempotent; safe from any thread."""
+        if self._lease is None:
+            return
+        if self._lock.acquire(blocking=False):
+            try:
+                self._give_up()
+            finally:
+                self._lock.release()
+        else:
+            # The reader owns the connection: wake it, by way of its abort handle, which
+            # touches the connection only while it is the reader's.
+            self._abort.abort(
+                lambda: ResponseClosed("the response was closed while its body was read")
+            )
+
+    def _next_piece(self) -> bytes:
+        if self._lease is None:
+            if not self._reader.isclosed():
+                raise ResponseClosed("the response was closed before its body was read")
+            raise StopIteration
+        try:
+            data = self._reader.read_piece(READ_SIZE)
+            self._abort.check()
+        except BaseException as exc:
+            self._give_up()
+            self._abort.check()
+            if isinstance(exc, HTTPError) or not isinstance(exc, Exception):
+                raise
+            error = read_error(exc, self._seconds)
+            error.request = self._request
+            raise error from exc
+        if self._reader.isclosed():
+            self._finish()
+        if not data:
+            raise StopIteration
+        return data
+
+    def _finish(self) -> None:
+        lease, self._lease = self._lease, None
+        reader = self._reader
+        reusable = (
+            self._sent_whole
+            and not reader.will_close
+            and not reader.has_surplus
+            and reader.status != 101
+        )
+        if lease is not None:
+            let_go(lease, self._abort, reusable=reusable)
+
+    def _give_up(self) -> None:
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            try:
+                let_go(lease, self._abort, reusable=False)
+            except HTTPError:
+                pass  # the abort's: it has come to its end

@@ -1,0 +1,164 @@
+"""
+Requests to the network: borrow a connection, or make one; exchange; give it back.
+
+A request is sent again by itself in one case only: on a *reused* connection that turns out to
+be closed before any byte of a response. Then once, on a new connection, and only if it is
+idempotent and its body can be had again, or if the system had not taken a byte of it. Never
+after an abort or a timeout.
+"""
+
+from __future__ import annotations
+
+import typing
+import urllib.parse
+
+from ..aborting import Abort
+from ..config import PoolLimits, SSLConfig
+from ..exceptions import HTTPError, UnsupportedScheme
+from ..models import Headers, Request, Response
+from .base import Context, Dispatcher
+from .body import ResponseBody, let_go
+from .connections import Connection, Route
+from .exchange import Exchange, Stale
+from .pool import ConnectionPool, Lease
+from .proxies import ProxyMap
+
+__all__ = ["NetworkDispatch"]
+
+_Fields = list[tuple[bytes, bytes]]
+
+
+class NetworkDispatch(Dispatcher):
+    """
+    Sends requests over HTTP/1.1, with connections kept for reuse.
+
+    * `limits`: a `PoolLimits`.
+    * `proxies`: see `ProxyMap`; None for those of the environment, if `trust_env`.
+    * `trust_env`: whether the environment says what proxies and CA certificates to use.
+
+    Raises `ValueError` and `TypeError` for bad `proxies`.
+    """
+
+    abortable = True
+
+    def __init__(
+        self,
+        *,
+        limits: PoolLimits,
+        proxies: typing.Mapping[str, str | None] | None = None,
+        trust_env: bool = True,
+    ) -> None:
+        self._pool: ConnectionPool[Connection] = ConnectionPool(limits)
+        self._proxies = ProxyMap(proxies, trust_env)
+        self._trust_env = trust_env
+
+    def send(self, request: Request, context: Context) -> Response:
+        """
+        Return the response as soon as its head is there. One without a body has given its
+        connection back by then; the others do when their body has been read, or closed.
+        """
+        route, target, headers = self._plan(request, context.ssl)
+        try:
+            return self._attempt(request, context, route, target, headers, fresh=False)
+        except Stale:
+            context.abort.check()
+        # Only once: the connection of this attempt is new, and so never stale.
+        return self._attempt(request, context, route, target, headers, fresh=True)
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def forget(self) -> None:
+        """Let go of idle connections in a forked child, unnoticed by the parent's servers."""
+        self._pool.forget()
+
+    def _plan(self, request: Request, ssl: SSLConfig) -> tuple[Route, str, _Fields]:
+        """Along which route, for which request target, and with which headers."""
+        url = request.url
+        scheme, host, port = url.scheme, url.host, url.port
+        if scheme not in ("http", "https") or port is None:
+            raise UnsupportedScheme(f"{scheme!r} URLs cannot be requested, only http and https")
+        if host.startswith("["):
+            host = urllib.parse.unquote(host[1:-1])
+        proxy = self._proxies.for_host(scheme, host, port)
+        if proxy is None or proxy.is_socks or scheme == "https":
+            # What is meant for a proxy stays with the proxy (RFC 9110, section 11.7.2).
+            headers = [pair for pair in request.headers.raw if pair[0] != b"proxy-authorization"]
+            if scheme == "https":
+                return Route(scheme, host, port, ssl, proxy), url.full_path, headers
+            return Route(scheme, host, port, None, proxy), url.full_path, headers
+        # The proxy makes the request (RFC 9112, section 3.2.2): all hosts share its connections.
+        headers = list(request.headers.raw)
+        if proxy.authorization is not None:
+            headers = [pair for pair in headers if pair[0] != b"proxy-authorization"]
+            headers.append((b"proxy-authorization", proxy.authorization))
+        to_proxy = SSLConfig(verify=ssl.verify) if proxy.scheme == "https" else None
+        route = Route(scheme, proxy.host, proxy.port, to_proxy, proxy)
+        return route, f"{scheme}://{url.host_header}{url.full_path}", headers
+
+    def _attempt(
+        self,
+        request: Request,
+        context: Context,
+        route: Route,
+        target: str,
+        headers: _Fields,
+        *,
+        fresh: bool,
+    ) -> Response:
+        abort = context.abort
+        abort.phase = "waiting for a connection"
+        lease = self._pool.acquire(route, abort)
+        try:
+            connection, reused = self._connect(lease, route, context, fresh)
+            exchange = Exchange(
+                request, target, headers, connection, context.timeout, abort, reused=reused
+            )
+            reader = exchange.run()
+            abort.phase = "reading the body"
+            body = ResponseBody(
+                reader,
+                lease,
+                abort,
+                request,
+                context.timeout.read_timeout,
+                sent_whole=exchange.sent_whole,
+            )
+            has_body = reader.has_body and reader.length != 0
+            if not has_body:
+                body.finish_empty()
+            response = Response(
+                reader.status,
+                protocol="HTTP/1.0" if reader.version == 10 else "HTTP/1.1",
+                headers=Headers._from_raw(reader.raw_headers),
+                content=body if has_body else b"",
+                request=request,
+            )
+            if has_body and context.stream:
+                lease.delivered()
+            return response
+        except BaseException:
+            _drop(lease, abort)
+            raise
+
+    def _connect(
+        self, lease: Lease[Connection], route: Route, context: Context, fresh: bool
+    ) -> tuple[Connection, bool]:
+        connection = lease.connection
+        if connection is not None and fresh:
+            lease.connection = None
+            connection.close()
+            connection = None
+        if connection is not None:
+            context.abort.blocked_on(connection.wake)
+            return connection, True
+        lease.connection = connection = Connection(route, self._trust_env)
+        connection.open(context.abort, context.timeout.connect_timeout)
+        return connection, False
+
+
+def _drop(lease: Lease[Connection], abort: Abort) -> None:
+    try:
+        let_go(lease, abort, reusable=False)
+    except HTTPError:
+        pass  # the abort's: what led here says more, or the same
