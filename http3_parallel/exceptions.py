@@ -142,6 +142,8 @@ class HTTPError(Exception):
 
     def __reduce__(self) -> tuple[typing.Any, ...]:
         state = self.__dict__.copy()
+        if self.request is not None:
+            state["request"] = self.request._portable()
         if self.__cause__ is not None:
             cause = self.__cause__
             state["__cause__"] = (
