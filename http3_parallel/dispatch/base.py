@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import typing
-
 from ..aborting import Abort
 from ..config import SSLConfig, TimeoutConfig
 from ..models import Request, Response

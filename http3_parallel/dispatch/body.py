@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import typing
 
@@ -9,7 +10,7 @@ from ..aborting import Abort
 from ..exceptions import HTTPError, ResponseClosed
 from ..models import Request
 from .connections import Connection
-from .exchange import read_error, set_timeout
+from .exchange import read_error
 from .heads import ResponseReader
 from .pool import Lease
 
@@ -128,7 +129,5 @@ class ResponseBody:
     def _give_up(self) -> None:
         lease, self._lease = self._lease, None
         if lease is not None:
-            try:
+            with contextlib.suppress(HTTPError):  # the abort's: it has come to its end
                 let_go(lease, self._abort, reusable=False)
-            except HTTPError:
-                pass  # the abort's: it has come to its end

@@ -30,14 +30,12 @@ import typing
 import urllib3.connection
 import urllib3.exceptions
 import urllib3.util
-from urllib3.util.ssltransport import SSLTransport
 
 from ..aborting import Abort
 from ..config import SSLConfig
 from ..exceptions import (
     CertificateError,
     ConnectError,
-    ConnectTimeout,
     HTTPError,
     ProxyError,
     TLSError,
@@ -209,7 +207,7 @@ class _InnerTLS:
 class _Steps:
     """What replaces the steps of urllib3's connections."""
 
-    response_class = ResponseReader
+    response_class: typing.Any = ResponseReader
     # A connection that is closed stays closed: nothing is sent on a new one behind our back.
     auto_open = 0
     opening: _Opening | None = None
@@ -225,7 +223,7 @@ class _Steps:
         assert self.opening is not None
         self.opening.open_tunnel(self.sock)
 
-    def send(self, data: bytes | memoryview) -> None:
+    def send(self, data: typing.Any) -> None:
         # The first call by send(), which tells how much was taken: when it raises, nothing.
         if not self.taken:
             self.taken = count = self.sock.send(data)

@@ -150,13 +150,10 @@ class Exchange:
         chunked = b"transfer-encoding" in fields
         length = None if chunked else fields.get(b"content-length")
         left = None if length is None else int(length)
-        if request.is_streaming:
-            pieces = self._user_pieces()
-        else:
-            pieces = request.stream()
+        pieces = self._user_pieces() if request.is_streaming else request.stream()
         for piece in pieces:
             if chunked:
-                yield b"%x\r\n%b\r\n" % (len(piece), piece)
+                yield b"".join((b"%x\r\n" % len(piece), piece, b"\r\n"))
                 continue
             if left is None or len(piece) > left:
                 raise WriteError("the request's body is longer than its Content-Length")
@@ -188,10 +185,10 @@ class Exchange:
         error = WriteError(f"the connection broke while the request was sent: {_reason(exc)}")
         error.__cause__ = exc
         connection = self._connection
-        if self._reused and connection.http is not None and not connection.http.taken:
-            # TLS may have let the system take a part before it failed.
-            if connection.route.ssl is None:
-                raise Stale(error)
+        taken = connection.http is None or connection.http.taken > 0
+        # TLS may have let the system take a part of a record before it failed.
+        if self._reused and not taken and connection.route.ssl is None:
+            raise Stale(error)
         return error
 
     # Reading.
@@ -244,12 +241,16 @@ def read_error(exc: Exception, seconds: float | None) -> HTTPError:
     if isinstance(exc, http.client.RemoteDisconnected):
         return ReadError("the server closed the connection without an answer")
     if isinstance(exc, http.client.BadStatusLine):
-        return ProtocolError(f"the answer does not begin with a status line but {exc.line[:80]!r}")
+        return ProtocolError(f"the answer does not begin with a status line but {_start(exc)}")
     if isinstance(exc, http.client.UnknownProtocol):
-        return ProtocolError(f"the answer is not HTTP/1.1 but {exc.version[:80]!r}")
+        return ProtocolError(f"the answer is not HTTP/1.1 but {_start(exc)}")
     if isinstance(exc, OSError):
         return ReadError(f"the connection broke while the response was read: {_reason(exc)}")
     return ProtocolError(f"the answer is not valid HTTP/1.1: {exc}")
+
+
+def _start(exc: Exception) -> str:
+    return repr(str(exc.args[0] if exc.args else "").strip("'")[:80])
 
 
 def _reason(exc: OSError) -> str:

@@ -9,6 +9,7 @@ after an abort or a timeout.
 
 from __future__ import annotations
 
+import contextlib
 import typing
 import urllib.parse
 
@@ -158,7 +159,6 @@ class NetworkDispatch(Dispatcher):
 
 
 def _drop(lease: Lease[Connection], abort: Abort) -> None:
-    try:
+    # What led here says more than the abort's error, or the same.
+    with contextlib.suppress(HTTPError):
         let_go(lease, abort, reusable=False)
-    except HTTPError:
-        pass  # the abort's: what led here says more, or the same

@@ -108,9 +108,7 @@ class ProxyMap:
         """Raises `ProxyError` for a variable of the environment that is no proxy's URL."""
         urls = self._urls
         if urls is None:
-            urls = self._urls = (
-                urllib.request.getproxies_environment() if self._trust_env else {}
-            )
+            urls = self._urls = urllib.request.getproxies_environment() if self._trust_env else {}
         if not urls:
             return None
         if urls.get("no") and _goes_direct(host, port, urls):
@@ -141,4 +139,6 @@ def _goes_direct(host: str, port: int, urls: dict[str, str]) -> bool:
     if ":" in host:  # the standard library takes an IPv6 address for a host with a port
         names = {name.strip().strip("[]").lower() for name in urls["no"].split(",")}
         return host in names or "*" in names
-    return bool(urllib.request.proxy_bypass_environment(f"{host}:{port}", urls))
+    # Missing from typeshed, as from the documentation; requests uses it as well.
+    bypass = urllib.request.proxy_bypass_environment  # type: ignore[attr-defined]
+    return bool(bypass(f"{host}:{port}", urls))

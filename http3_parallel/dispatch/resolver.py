@@ -27,7 +27,6 @@ import os
 import socket
 import threading
 import time
-import typing
 import weakref
 
 from ..aborting import Abort, Signal

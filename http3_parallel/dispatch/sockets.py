@@ -4,6 +4,7 @@ Making a TCP connection within a time budget, in a way that can be aborted at an
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import selectors
@@ -117,10 +118,8 @@ def _close(
     sockets: tuple[socket.socket, ...], others: tuple[typing.Callable[[], object], ...]
 ) -> None:
     for close in (*others, *(sock.close for sock in sockets)):
-        try:
+        with contextlib.suppress(OSError):  # a connection that is dead already
             close()
-        except OSError:  # the last flush or close_notify of a dead connection
-            pass
 
 
 def open_socket(

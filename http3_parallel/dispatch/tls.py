@@ -19,7 +19,7 @@ import sys
 import threading
 import typing
 
-from ..config import SSLConfig
+from ..config import CertTypes, SSLConfig
 from ..exceptions import CertificateError
 
 if sys.platform in ("darwin", "win32"):
@@ -101,7 +101,7 @@ def _make(
         if capath:
             _load(context, None, capath, "SSL_CERT_DIR")
     if config.cert is not None:
-        _load_own(context, config.cert if isinstance(config.cert, tuple) else (config.cert,))
+        _load_own(context, config.cert)
     return context
 
 
@@ -149,7 +149,8 @@ def _load(context: ssl.SSLContext, cafile: str | None, capath: str | None, what:
         ) from exc
 
 
-def _load_own(context: ssl.SSLContext, cert: tuple[str, ...]) -> None:
+def _load_own(context: ssl.SSLContext, given: CertTypes) -> None:
+    cert = given if isinstance(given, tuple) else (os.fspath(given),)
     certfile = os.path.expanduser(cert[0])
     keyfile = os.path.expanduser(cert[1]) if len(cert) > 1 else None
     # Without a password OpenSSL would ask for one at the terminal, and hang the worker.

@@ -103,9 +103,7 @@ def open_socks_socket(
     abort.phase = f"asking the proxy {proxy.authority} for {host}"
     version = socks.SOCKS5 if proxy.scheme in ("socks5", "socks5h") else socks.SOCKS4
     sock.budget = budget
-    sock.set_proxy(
-        version, proxy.host, proxy.port, remote_names, proxy.username, proxy.password
-    )
+    sock.set_proxy(version, proxy.host, proxy.port, remote_names, proxy.username, proxy.password)
     what = f"asking the proxy {proxy.authority} for {host}"
     try:
         budget.limit(sock, what)
