@@ -516,16 +516,17 @@ class Block:
         except BaseException as raised:
             error = _without_locals(raised)
         self._complete(handle, abort, response, error)
-        # An error refers to this frame: let go of what the frame refers to.
-        del response, error, context, settings, request
         with self._lock:
             self._executing.discard(handle)
             self._line.done(handle)
             handle._abort = None
+            future = handle._future
             if self._drained is not None:
                 self._drained.set()
-        if handle._future is not None:
-            handle._future.follow()
+        # The frames of an error's traceback refer to this one, and it to what it has in hand.
+        del handle, request, response, error, context, settings
+        if future is not None:
+            future.follow()
 
     def _complete(
         self,

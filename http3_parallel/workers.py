@@ -8,8 +8,8 @@ request could not:
 1. *A signal handler's exception cannot break it.* `KeyboardInterrupt` may strike the main
    thread at any bytecode of `submit`. What the executor and ``Thread.start`` do there in
    Python (conditions, semaphores, bookkeeping around a started thread) would be left half
-   done; so the main thread makes single C calls only, and a daemon thread, the foreman, which
-   no signal interrupts, starts the workers.
+   done; so the main thread only puts messages into queues, each a single C call, and a daemon
+   thread, the foreman, which no signal interrupts, starts the workers.
 2. *Nobody waits behind a worker that is not there.* Whether another thread is needed is
    decided from levels, not events: jobs waiting against workers idle, looked at again after
    each submit and each time a worker stops being idle, and by `ensure()` before a long wait.
@@ -23,7 +23,6 @@ It is started when first needed, and ends with the pool.
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import heapq
 import queue
@@ -32,8 +31,6 @@ import time
 import typing
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-
-from .aborting import Signal
 
 __all__ = ["Job", "Timer", "Workers", "end_at_exit"]
 
@@ -93,9 +90,8 @@ class Workers:
         self._lock = threading.Lock()
         self._threads = 0
         self._idle = 0
-        self._has_foreman = False
+        self._foremen: list[threading.Thread] = []
         self._stopped = False
-        self._gone = Signal()
 
     @staticmethod
     def current() -> Workers | None:
@@ -141,22 +137,35 @@ class Workers:
     def stop(self, timeout: float) -> None:
         """End all threads; wait for them at most `timeout` seconds. May be called again."""
         self.stop_soon()
-        if self._has_foreman and Workers.current() is not self:
-            self._gone.wait(timeout)
-            self._gone.set()  # for whoever else waits
+        if Workers.current() is not self:
+            end = time.monotonic() + timeout
+            for foreman in list(self._foremen):
+                foreman.join(max(0.0, end - time.monotonic()))
 
     def _tell_foreman(self, message: typing.Any) -> None:
         self._messages.put(message)
-        if not self._has_foreman:
-            # Not threading.Thread: its start() waits in Python code, which a signal's
-            # exception can break. Interrupted before the flag is set, this makes two
-            # foremen, and that works.
+        if not self._foremen:
+            # Interrupted before it is noted, this is done again: two foremen work as well as
+            # one, and a thread whose start was interrupted badly is a daemon that only waits.
             try:
-                _thread.start_new_thread(self._foreman, ())
+                foreman = self._start_foreman()
             except RuntimeError as error:
                 self._refuse(error)
             else:
-                self._has_foreman = True
+                self._foremen.append(foreman)
+
+    def _start_foreman(self) -> threading.Thread:
+        name = "http3_parallel foreman"
+        try:
+            foreman = threading.Thread(target=self._foreman, name=name, daemon=True)
+        except RuntimeError:  # a subinterpreter has no daemon threads
+            foreman = threading.Thread(target=self._foreman, name=name, daemon=False)
+            end_at_exit(self)
+        foreman.start()
+        return foreman
+
+    def end_now(self) -> None:
+        self.stop_soon()
 
     # The foreman's thread.
 
@@ -185,7 +194,6 @@ class Workers:
                 heapq.heappop(timers).fire()
         self._messages.put(None)  # in case there are two foremen
         executor.shutdown(wait=True)
-        self._gone.set()
 
     def _next_message(self, timers: list[Timer]) -> typing.Any:
         if not timers:
@@ -282,7 +290,7 @@ def _watch_for_exit() -> None:
         with contextlib.suppress(RuntimeError):  # imported while the interpreter exits
             register(_end_all)
     else:
-        _thread.start_new_thread(_end_all_after_main_thread, ())
+        threading.Thread(target=_end_all_after_main_thread, daemon=True).start()
 
 
 _watch_for_exit()
