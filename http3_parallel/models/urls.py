@@ -13,6 +13,7 @@ credentials nor query.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import typing
@@ -66,6 +67,14 @@ _REG_NAME = re.compile(_HOST)
 # RFC 6874 has the zone after "%25"; a bare "%", as people write it, is taken too.
 _IP_LITERAL = re.compile(rf"\[([0-9A-Fa-f:.]+)(?:%(?:25)?([{_UNRESERVED}]+))?\]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+@contextlib.contextmanager
+def _encodable() -> typing.Iterator[None]:
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        raise InvalidURL("The URL has a lone surrogate, which no encoding can express") from error
 
 
 def _quoter(component: str, safe: str) -> typing.Callable[[str], str]:
@@ -172,7 +181,7 @@ def _build(parts: _Parts, allow_relative: bool) -> tuple[str, _Parts]:
         url = scheme + ":"
     elif not allow_relative:
         raise InvalidURL("No scheme included in URL: it starts with https:// or http://")
-    try:
+    with _encodable():
         if host is not None:
             url += "//"
             if userinfo is not None:
@@ -198,8 +207,6 @@ def _build(parts: _Parts, allow_relative: bool) -> tuple[str, _Parts]:
         if fragment is not None:
             fragment = _quote_fragment(fragment)
             url += "#" + fragment
-    except UnicodeEncodeError as error:
-        raise InvalidURL("The URL has a lone surrogate, which no encoding can express") from error
     return url, (scheme, userinfo, host, port, path, query, fragment)
 
 
@@ -256,7 +263,8 @@ class URL:
         else:
             raise TypeError(f"a URL is a str or a URL, not {type(url).__name__}")
         if params is not None:
-            query = str(QueryParams(params))
+            with _encodable():
+                query = str(QueryParams(params))
             if query:
                 parts = (*self._parts[:5], query, self._parts[6])
                 self._url, self._parts = _build(parts, allow_relative)
@@ -388,11 +396,12 @@ class URL:
                 userinfo, host, port = _split_authority(authority)
         if "username" in new or "password" in new:
             username, colon, password = (userinfo or "").partition(":")
-            if "username" in new:
-                username = quote(new["username"] or "", safe="")
-            if "password" in new:
-                colon = "" if new["password"] is None else ":"
-                password = quote(new["password"] or "", safe="")
+            with _encodable():
+                if "username" in new:
+                    username = quote(new["username"] or "", safe="")
+                if "password" in new:
+                    colon = "" if new["password"] is None else ":"
+                    password = quote(new["password"] or "", safe="")
             userinfo = f"{username}{colon}{password}" or None
         return _from_parts(
             (
