@@ -26,9 +26,9 @@ import threading
 import time
 import typing
 
-from .exceptions import HTTPError
+from .exceptions import DeadlineExceeded, HTTPError
 
-__all__ = ["Abort", "Signal", "shutdown_socket"]
+__all__ = ["Abort", "Expiry", "Signal", "shutdown_socket"]
 
 
 class Signal:
@@ -160,3 +160,19 @@ class Abort:
     def sleep(self, seconds: float) -> None:
         """Wait, unless aborted."""
         self.wait(Signal(), seconds)
+
+
+class Expiry:
+    """What happens when a deadline passes: a scheduled abort."""
+
+    __slots__ = ("_abort", "_seconds")
+
+    def __init__(self, abort: Abort, seconds: float | None) -> None:
+        self._abort = abort
+        self._seconds = seconds
+
+    def expire(self) -> None:
+        doing = self._abort.phase
+        self._abort.abort(
+            lambda: DeadlineExceeded(f"the deadline of {self._seconds} s passed while {doing}")
+        )

@@ -3,11 +3,8 @@ The machine inside a block: it takes requests in, has workers run them, and hand
 
 What it guarantees, and how:
 
-1. *Completion order at flat cost.* A handle that ends goes to the end of a completion queue,
-   and whoever takes next takes the first: nothing is ever searched or scanned.
-2. *Every response is handed out once.* `Completions.open` holds the handles nobody has claimed
-   or taken; claiming and taking remove from it, under the block's lock. Who takes waits while
-   there are any, and is woken when the last one goes another way.
+1. *Completion order at flat cost*: see `Completions`.
+2. *Every response is handed out once*: see `Completions`.
 3. *Nothing outlives the block.* `_pending` holds every handle that has not ended, `_executing`
    those a worker is at, `_streams` the delivered bodies that are still open. Closing ends the
    first and the last, and waits for the second, but for those in code of the user's.
@@ -15,8 +12,6 @@ What it guarantees, and how:
    change sets and deques by single operations, in an order that makes each step harmless if
    the next never comes: a request is in `_pending` before it is in line, and in `open` last.
    What an interrupt left undone (a worker not asked for) is made up for before each wait.
-5. *Wake-ups are never lost*: whatever may satisfy a waiter wakes all of them, and they look
-   again.
 
 A worker runs the block's requests one after the other, as a `_Runner`, of which the client's
 workers see at most `max_workers` at a time; it goes to the end of their queue when another
@@ -29,7 +24,6 @@ which a thread that no longer exists may hold.
 
 from __future__ import annotations
 
-import collections
 import contextvars
 import os
 import threading
@@ -38,14 +32,12 @@ import traceback
 import typing
 import weakref
 
-from .aborting import Abort, Signal
+from .aborting import Abort, Expiry, Signal
+from .completions import Completions
 from .exceptions import (
-    DeadlineExceeded,
     HTTPError,
-    NoPendingResponses,
     ParallelClosed,
     RequestCancelled,
-    WaitTimeout,
     WorkersUnavailable,
 )
 from .line import Line
@@ -57,7 +49,6 @@ from .pending import (
     MOVES,
     QUEUED,
     RUNNING,
-    Completions,
     HandleFuture,
     PendingResponse,
 )
@@ -106,22 +97,6 @@ class _Runner:
         self._block._refused(self, error)
 
 
-class _StreamDeadline:
-    """A deadline that goes on after the response was delivered with its body unread."""
-
-    __slots__ = ("_abort", "_seconds")
-
-    def __init__(self, abort: Abort, seconds: float | None) -> None:
-        self._abort = abort
-        self._seconds = seconds
-
-    def expire(self) -> None:
-        self._abort.abort(self._error)
-
-    def _error(self) -> HTTPError:
-        return DeadlineExceeded(f"the deadline of {self._seconds} s passed while reading the body")
-
-
 def _left() -> HTTPError:
     return RequestCancelled("the block was left before this was complete")
 
@@ -148,8 +123,8 @@ class Block:
         self._workers = workers
         self._own_workers = own_workers
         self._limits_hosts = max_per_host is not None
-        self._pid = os.getpid()
-        self._lock = threading.RLock()
+        self.pid = os.getpid()
+        self.lock = threading.RLock()
         self._closed = False
         self._expired = False
         self._timer: Timer | None = None
@@ -166,10 +141,10 @@ class Block:
 
     @property
     def usable(self) -> bool:
-        return not self._closed and os.getpid() == self._pid
+        return not self._closed and os.getpid() == self.pid
 
     def check_usable(self) -> None:
-        if os.getpid() != self._pid:
+        if os.getpid() != self.pid:
             raise ParallelClosed(
                 "this block belongs to the process that this one was forked from; open another"
             )
@@ -229,13 +204,13 @@ class Block:
         handle._context = contextvars.copy_context()
         if self._limits_hosts:
             handle._host = (request.url.host, request.url.port)
-        with self._lock:
+        with self.lock:
             refused = self._closed
             expired = self._expired
             if not refused and not expired:
                 self._pending.add(handle)
                 self._line.add(handle)
-                handle._completions.open.add(handle)
+                handle._completions.add(handle)
         if refused or expired:
             if handle._timer is not None:
                 handle._timer.cancel()
@@ -248,11 +223,8 @@ class Block:
     def _submit_failed(self, handle: PendingResponse, error: HTTPError) -> None:
         handle._error, handle._state = error, DONE
         handle._context = handle._settings = None
-        completions = handle._completions
-        with self._lock:
-            completions.finished[handle] = None
-            completions.open.add(handle)
-            completions.wake()
+        with self.lock:
+            handle._completions.add_finished(handle)
 
     def _add_runner(self) -> None:
         runner = _Runner(self)
@@ -264,89 +236,16 @@ class Block:
             self._runners.discard(runner)
             raise
 
-    def _staff(self) -> None:
+    def staff(self) -> None:
         """See to it that workers are on their way. Makes up for an interrupted submit."""
         while self._line and len(self._runners) < self.max_workers:
             self._add_runner()
         self._workers.ensure()
 
-    # Handing out.
-
-    def take(self, completions: Completions, timeout: float | None) -> PendingResponse:
-        """The next handle to complete; see `Parallel.next_response`."""
-        end = None if timeout is None else time.monotonic() + timeout
-        waiting = True
-        while True:
-            self.check_usable()
-            with self._lock:
-                handle = next(iter(completions.finished), None)
-                if handle is not None:
-                    self._claim(handle)
-                    return handle
-                if not completions.open:
-                    raise NoPendingResponses("nothing is pending: every response was handed out")
-                signal = Signal()
-                completions.waiters.append(signal)
-            if not waiting:
-                self._forget(signal, completions.waiters)
-                raise WaitTimeout(
-                    f"no response completed within {timeout} s; the requests go on: wait again, "
-                    "or cancel() them"
-                )
-            self._staff()
-            try:
-                waiting = signal.wait(None if end is None else end - time.monotonic())
-            finally:
-                self._forget(signal, completions.waiters)
-
-    def wait_for(self, handle: PendingResponse, timeout: float | None) -> None:
-        """Claim `handle`, and wait until it has ended; see `PendingResponse.get_response`."""
-        if handle._state not in ENDED:
-            self._wait_for_end(handle, timeout)
-        if handle in handle._completions.open and os.getpid() == self._pid:
-            with self._lock:
-                self._claim(handle)
-
-    def _wait_for_end(self, handle: PendingResponse, timeout: float | None) -> None:
-        if os.getpid() != self._pid:
-            self.check_usable()
-        completions = handle._completions
-        signal = Signal()
-        try:
-            with self._lock:
-                handle._waiters.append(signal)
-                self._claim(handle)
-            if handle._state not in ENDED:
-                self._staff()
-                signal.wait(timeout)
-        finally:
-            with self._lock:
-                self._forget(signal, handle._waiters)
-                if handle._state not in ENDED and not handle._waiters:
-                    completions.open.add(handle)  # the claim is given back
-        if handle._state not in ENDED:
-            raise WaitTimeout(
-                f"the response did not complete within {timeout} s; the request goes on: wait "
-                "again, or cancel() it"
-            )
-
-    def _claim(self, handle: PendingResponse) -> None:
-        """Nobody else gets `handle` from here on. Under the lock."""
-        completions = handle._completions
-        completions.open.discard(handle)
-        completions.finished.pop(handle, None)
-        if not completions.open:
-            completions.wake()
-
-    def _forget(self, signal: Signal, waiters: list[Signal]) -> None:
-        with self._lock:
-            if signal in waiters:
-                waiters.remove(signal)
-
     def make_future(self, handle: PendingResponse) -> HandleFuture:
-        if os.getpid() != self._pid:
+        if os.getpid() != self.pid:
             self.check_usable()
-        with self._lock:
+        with self.lock:
             future = handle._future
             if future is None:
                 future = handle._future = HandleFuture(handle)
@@ -358,36 +257,36 @@ class Block:
 
     def cancel(self, handles: typing.Iterable[PendingResponse] | None = None) -> None:
         """End `handles`, or all that are pending."""
-        if os.getpid() == self._pid:
+        if os.getpid() == self.pid:
             self._end(self._all_pending() if handles is None else handles, CANCELLED, _cancelled)
-            self._staff()
+            self.staff()
 
     def cancel_soon(self, handles: list[PendingResponse]) -> None:
         """As `cancel`, by the foreman: takes no lock, for finalizers."""
-        if os.getpid() == self._pid:
+        if os.getpid() == self.pid:
             self._workers.call_soon(lambda: self.cancel(handles))
 
     def expire_handle(self, handle: PendingResponse) -> None:
         """The deadline of one has passed. On the clock's thread."""
         self._end([handle], DONE, handle._deadline_error)
-        self._staff()
+        self.staff()
 
     def expire(self) -> None:
         """The block's deadline has passed. On the clock's thread."""
-        with self._lock:
+        with self.lock:
             self._expired = True
             streams = list(self._streams)
         for handle in self._all_pending():
             self._end([handle], DONE, handle._deadline_error)
         for abort in streams:
-            _StreamDeadline(abort, self.deadline).expire()
+            Expiry(abort, self.deadline).expire()
 
     def close(self) -> bool:
         """
         End everything, and wait until no worker is busy for the block. Returns whether that is
         so: it is not while code of the user's runs.
         """
-        if os.getpid() != self._pid:
+        if os.getpid() != self.pid:
             return True  # a shutdown() here would end the parent's connections
         clean = False
         try:
@@ -405,13 +304,13 @@ class Block:
         End everything, without waiting. Returns those in a worker that are not sure to end
         soon, since code of the user's runs there.
         """
-        if os.getpid() != self._pid:
+        if os.getpid() != self.pid:
             return set()
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
         self._end(self._all_pending(), CANCELLED, _left)
-        with self._lock:
+        with self.lock:
             self._line.clear()
             executing = list(self._executing)
             streams = list(self._streams.items())
@@ -432,7 +331,7 @@ class Block:
         end = time.monotonic() + _DRAIN_SECONDS
         waiting = True
         while waiting:
-            with self._lock:
+            with self.lock:
                 if self._executing <= stuck:
                     return not self._executing
                 signal = self._drained = Signal()
@@ -440,7 +339,7 @@ class Block:
         return False
 
     def _all_pending(self) -> list[PendingResponse]:
-        with self._lock:
+        with self.lock:
             return list(self._pending)
 
     def _end(
@@ -451,7 +350,7 @@ class Block:
     ) -> None:
         """Move `handles` to `state` from outside their worker, and wake that."""
         for handle in handles:
-            with self._lock:
+            with self.lock:
                 if state not in MOVES[handle._state]:
                     continue
                 abort = handle._abort
@@ -468,17 +367,14 @@ class Block:
 
     def _move(self, handle: PendingResponse, state: str) -> None:
         """One move of the table, with all that hangs on it. Under the lock."""
-        completions = handle._completions
         if state is DONE:
             handle._state = state
-            if handle in completions.open:
-                completions.finished[handle] = None
-                completions.wake()
+            handle._completions.finish(handle)
         else:
-            completions.open.discard(handle)
+            # In this order: a cancelled handle that is still open would be waited for, if an
+            # interrupt came between.
+            handle._completions.remove(handle)
             handle._state = state
-            if not completions.open:
-                completions.wake()
         handle.wake()
         self._pending.discard(handle)
         if handle._timer is not None:
@@ -493,7 +389,7 @@ class Block:
 
     def _begin(self, runner: _Runner) -> PendingResponse | None:
         """The next request to run; None if the runner is not needed any more."""
-        with self._lock:
+        with self.lock:
             self._runners.add(runner)
             if len(self._runners) <= self.max_workers:
                 handle = self._line.take()
@@ -516,7 +412,7 @@ class Block:
         except BaseException as raised:
             error = _without_locals(raised)
         self._complete(handle, abort, response, error)
-        with self._lock:
+        with self.lock:
             self._executing.discard(handle)
             self._line.done(handle)
             handle._abort = None
@@ -542,7 +438,7 @@ class Block:
                 error.request = handle._request
             if error.tag is None:
                 error.tag = handle.tag
-        with self._lock:
+        with self.lock:
             won = DONE in MOVES[handle._state]
             if won:
                 handle._response = response
@@ -559,9 +455,7 @@ class Block:
         self._streams[abort] = weakref.ref(response)
         forget, timer = self._streams.pop, None
         if handle._timer is not None and handle._expires is not None:
-            timer = self._workers.schedule(
-                handle._expires, _StreamDeadline(abort, handle._deadline)
-            )
+            timer = self._workers.schedule(handle._expires, Expiry(abort, handle._deadline))
 
         def closed() -> None:  # also called by a finalizer: takes no lock
             forget(abort, None)
@@ -572,7 +466,7 @@ class Block:
 
     def _refused(self, runner: _Runner, error: BaseException) -> None:
         """No thread runs `runner`, and none will."""
-        with self._lock:
+        with self.lock:
             self._runners.discard(runner)
             alone = not self._runners
         if alone:

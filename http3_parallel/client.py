@@ -15,8 +15,8 @@ import time
 import typing
 import weakref
 
-from .aborting import Abort
-from .auth import Auth, AuthTypes, as_auth
+from .aborting import Abort, Expiry
+from .auth import AuthTypes, as_auth
 from .block import Block
 from .config import (
     DEFAULT_TIMEOUT_CONFIG,
@@ -31,8 +31,9 @@ from .config import (
     check_seconds,
 )
 from .dispatch import Context, Dispatcher, NetworkDispatch
-from .exceptions import ClientClosed, DeadlineExceeded, HTTPError, UnsupportedScheme
-from .flow import Discard, Next, Policy, Read, Send, Sleep, Step, follow, run
+from .driver import Driver
+from .exceptions import ClientClosed, HTTPError, UnsupportedScheme
+from .flow import Policy, follow, run
 from .methods import RequestMethods
 from .models import (
     URL,
@@ -60,9 +61,6 @@ logger = logging.getLogger("http3_parallel")
 MAX_WORKERS = 128
 #: Of them, for one block: so that one on a dead upstream does not take the whole client.
 BLOCK_WORKERS = 32
-#: How much of a body that nobody wants is read, in bytes, for the sake of its connection. More
-#: costs more than a new one.
-_DISCARD_BYTES = 64 * 1024
 #: How long closing waits, in seconds, for threads that have nothing left to do.
 _JOIN_SECONDS = 2.0
 
@@ -286,7 +284,7 @@ class Client(RequestMethods[Response]):
     def perform(self, request: Request, settings: _Settings, abort: Abort) -> Response:
         """Run one request to its end, in this thread. Raises an `HTTPError`, or what user code raises."""
         started = time.perf_counter()
-        driver = _Driver(
+        driver = Driver(
             self._here().dispatcher,
             Context(
                 timeout=settings.timeout,
@@ -319,7 +317,7 @@ class Client(RequestMethods[Response]):
         abort = Abort(expires)
         timer = None
         if expires is not None:
-            timer = self._here().workers.schedule(expires, _Deadline(abort, seconds))
+            timer = self._here().workers.schedule(expires, Expiry(abort, seconds))
         response = None
         try:
             response = self.perform(request, settings, abort)
@@ -410,97 +408,3 @@ class Client(RequestMethods[Response]):
         state = getattr(self, "_state", None)
         if state is not None and state.pid == os.getpid():
             state.workers.stop_soon()
-
-
-class _Deadline:
-    __slots__ = ("_abort", "_seconds")
-
-    def __init__(self, abort: Abort, seconds: float | None) -> None:
-        self._abort = abort
-        self._seconds = seconds
-
-    def expire(self) -> None:
-        phase = self._abort.phase
-        self._abort.abort(
-            lambda: DeadlineExceeded(f"the deadline of {self._seconds} s passed while {phase}")
-        )
-
-
-class _Driver:
-    """Performs the steps of a flow."""
-
-    __slots__ = ("_context", "_dispatcher", "_request")
-
-    def __init__(self, dispatcher: Dispatcher, context: Context, request: Request) -> None:
-        self._dispatcher = dispatcher
-        self._context = context
-        self._request = request
-
-    def run(self, flow: typing.Generator[Step, typing.Any, Response]) -> Response:
-        resume: typing.Callable[[typing.Any], Step] = flow.send
-        argument: typing.Any = None
-        try:
-            while True:
-                try:
-                    step = resume(argument)
-                except StopIteration as stop:
-                    return stop.value  # type: ignore[no-any-return]  # what a flow returns
-                try:
-                    argument, resume = self._perform(step), flow.send
-                except HTTPError as error:
-                    if error.request is None:
-                        error.request = self._request
-                    argument, resume = error, flow.throw
-        finally:
-            # What is raised refers to this frame: it must not refer back.
-            del argument, resume, flow
-
-    def _perform(self, step: Step) -> typing.Any:
-        abort = self._context.abort
-        if isinstance(step, Send):
-            self._request = step.request
-            if self._dispatcher.abortable:
-                return self._dispatcher.send(step.request, self._context)
-            return self._in_user_code(lambda: self._dispatcher.send(step.request, self._context))
-        if isinstance(step, Read):
-            if self._dispatcher.abortable:
-                return step.response.read()
-            return self._in_user_code(step.response.read)
-        if isinstance(step, Discard):
-            return self._discard(step.response)
-        if isinstance(step, Next):
-            return self._in_user_code(lambda: _advance(step))
-        assert isinstance(step, Sleep)
-        abort.phase = "waiting to try again"
-        return abort.sleep(step.seconds)
-
-    def _in_user_code(self, function: typing.Callable[[], typing.Any]) -> typing.Any:
-        try:
-            with self._context.abort.user_code():
-                return function()
-        except HTTPError:
-            raise
-        except BaseException as error:
-            if hasattr(error, "add_note"):  # Python 3.11
-                error.add_note(f"while requesting {self._request.method} {self._request.url.redacted}")
-            raise
-
-    def _discard(self, response: Response) -> None:
-        try:
-            read = 0
-            for chunk in response.raw():
-                read += len(chunk)
-                if read > _DISCARD_BYTES:
-                    break
-        except HTTPError:
-            # A body of no interest that breaks is of no interest. An abort is.
-            self._context.abort.check()
-        finally:
-            response.close()
-
-
-def _advance(step: Next) -> Request | None:
-    try:
-        return step.steps.send(step.response) if step.response is not None else next(step.steps)
-    except StopIteration:
-        return None

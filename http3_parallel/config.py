@@ -85,7 +85,7 @@ class TimeoutConfig:
             given = timeout
         elif timeout is not None:
             given = (timeout, timeout, timeout)
-        for name, value in zip(("connect_timeout", "read_timeout", "write_timeout"), given):
+        for name, value in zip(("connect_timeout", "read_timeout", "write_timeout"), given, strict=True):
             object.__setattr__(self, name, check_seconds(name, value))
 
     def __repr__(self) -> str:
@@ -97,9 +97,7 @@ class TimeoutConfig:
         )
 
 
-TimeoutTypes = typing.Union[
-    None, float, tuple[typing.Optional[float], ...], "TimeoutConfig"
-]
+TimeoutTypes = typing.Union[None, float, tuple[typing.Optional[float], ...], "TimeoutConfig"]
 
 #: Five seconds of inactivity, as http3 had it.
 DEFAULT_TIMEOUT_CONFIG = TimeoutConfig(5.0)

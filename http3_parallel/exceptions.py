@@ -337,7 +337,7 @@ if sys.version_info >= (3, 11):
 
 else:  # Python 3.10, where concurrent.futures has a TimeoutError of its own
 
-    class WaitTimeout(TimeoutError, concurrent.futures.TimeoutError):  # type: ignore[no-redef]
+    class WaitTimeout(TimeoutError, concurrent.futures.TimeoutError):
         """The wait ran out. The request itself goes on, and can be waited for again."""
 
 

@@ -1,4 +1,4 @@
-"""The methods that a client, a block and the module share: written once, they return what each makes."""
+"""The methods that a client, a block and the module share: written once, each returns its own."""
 
 from __future__ import annotations
 

@@ -6,11 +6,12 @@ import time
 import typing
 
 from .block import Block
+from .completions import Completions
 from .config import check_count, check_seconds
 from .exceptions import NoPendingResponses
 from .methods import RequestMethods
-from .models import Request, Response, URL, URLTypes
-from .pending import Completions, PendingResponse
+from .models import URL, Request, Response, URLTypes
+from .pending import PendingResponse
 
 if typing.TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -29,12 +30,10 @@ class Parallel(RequestMethods[PendingResponse]):
     open. It may be used from any number of threads, and without ``with``: then `close()` it.
     """
 
-    def __init__(
-        self, block: Block, on_close: typing.Callable[[bool], None] | None = None
-    ) -> None:
+    def __init__(self, block: Block, on_close: typing.Callable[[bool], None] | None = None) -> None:
         self._block = block
         self._on_close = on_close
-        self._completions = Completions()
+        self._completions = Completions(block)
 
     def request(
         self, method: str, url: URLTypes, **options: Unpack[BodyOptions]
@@ -79,7 +78,7 @@ class Parallel(RequestMethods[PendingResponse]):
         `WaitTimeout` if the wait ran out: the requests go on; `ParallelClosed` after the block
         was left.
         """
-        handle = self._block.take(self._completions, timeout)
+        handle = self._completions.take(timeout)
         try:
             return handle._result()
         finally:
@@ -96,7 +95,7 @@ class Parallel(RequestMethods[PendingResponse]):
         while True:
             left = None if end is None else end - time.monotonic()
             try:
-                handle = self._block.take(self._completions, left)
+                handle = self._completions.take(left)
             except NoPendingResponses:
                 return
             yield handle
@@ -153,7 +152,7 @@ class Map(typing.Iterator[PendingResponse]):
         self._block = block
         self._requests: typing.Iterator[URLTypes | Request] | None = iter(requests)
         self._window = window
-        self._completions = Completions()
+        self._completions = Completions(block)
 
     def __iter__(self) -> Self:
         return self
@@ -161,7 +160,7 @@ class Map(typing.Iterator[PendingResponse]):
     def __next__(self) -> PendingResponse:
         try:
             self._fill()
-            return self._block.take(self._completions, None)
+            return self._completions.take(None)
         except NoPendingResponses:
             raise StopIteration from None
         except BaseException:

@@ -17,7 +17,6 @@ has nowhere to go.
 
 from __future__ import annotations
 
-import collections
 import contextvars
 import threading
 import typing
@@ -31,6 +30,7 @@ from .workers import Timer
 
 if typing.TYPE_CHECKING:
     from .block import Block
+    from .completions import Completions
 
 __all__ = [
     "CANCELLED",
@@ -39,7 +39,6 @@ __all__ = [
     "MOVES",
     "QUEUED",
     "RUNNING",
-    "Completions",
     "HandleFuture",
     "PendingResponse",
 ]
@@ -56,25 +55,6 @@ MOVES: dict[str, frozenset[str]] = {
     CANCELLED: frozenset(),
 }
 ENDED = frozenset({DONE, CANCELLED})
-
-
-class Completions:
-    """Where handles go as they end, and who waits for them there. Under the block's lock."""
-
-    __slots__ = ("finished", "open", "waiters")
-
-    def __init__(self) -> None:
-        #: Neither handed out nor claimed, whatever their state.
-        self.open: set[PendingResponse] = set()
-        #: Those of them that are DONE, in the order they came to be. Not a plain dict, in
-        #: which finding the first key becomes slow after many deletions.
-        self.finished: collections.OrderedDict[PendingResponse, None] = collections.OrderedDict()
-        self.waiters: list[Signal] = []
-
-    def wake(self) -> None:
-        for signal in self.waiters:
-            signal.set()
-        self.waiters.clear()
 
 
 class PendingResponse:
@@ -152,7 +132,7 @@ class PendingResponse:
         have it.
         """
         try:
-            self._block.wait_for(self, timeout)
+            self._completions.wait_for(self, timeout)
             return self._result()
         finally:
             # An error that is being raised refers to this frame. It must not keep the handle

@@ -109,7 +109,7 @@ class Workers:
             self.ensure()
 
     def ensure(self) -> None:
-        """Have a thread started if one is needed. Before a wait, it makes up for an interrupted submit."""
+        """Have a thread started if one is needed. Makes up for a submit that was interrupted."""
         if self._jobs.qsize() > self._idle and self._threads < self.max_workers:
             self._tell_foreman(self._grow)
 

@@ -22,10 +22,10 @@ class Exchange:
         self._signal = Signal()
         self._make: typing.Callable[[], Response] | None = None
 
-    def respond(self, status_code: int = 200, content: typing.Any = b"", **kwargs: typing.Any) -> None:
-        self._make = lambda: Response(
-            status_code, content=content, request=self.request, **kwargs
-        )
+    def respond(
+        self, status_code: int = 200, content: typing.Any = b"", **kwargs: typing.Any
+    ) -> None:
+        self._make = lambda: Response(status_code, content=content, request=self.request, **kwargs)
         self._signal.set()
 
     def fail(self, error: BaseException) -> None:

@@ -54,7 +54,7 @@ def wait_until_waiting(parallel: http3.Parallel, count: int = 1) -> None:
     """Until so many threads wait in next_response()."""
     deadline = threading.Event()
     for _ in range(2000):
-        if len(parallel._completions.waiters) >= count:
+        if len(parallel._completions._waiters) >= count:
             return
         deadline.wait(0.005)
     raise AssertionError("nobody waits")
@@ -470,7 +470,9 @@ def test_submitting_from_several_threads_while_the_block_is_closed(client):
         parallel = client.parallel()
         barrier = threading.Barrier(4)
 
-        def submit(parallel: http3.Parallel = parallel, barrier: threading.Barrier = barrier) -> None:
+        def submit(
+            parallel: http3.Parallel = parallel, barrier: threading.Barrier = barrier
+        ) -> None:
             barrier.wait(PATIENCE)
             with pytest.raises(http3.ParallelClosed):
                 while True:
