@@ -44,7 +44,7 @@ class ResponseBody:
     connection back through the finalizer of its lease.
     """
 
-    __slots__ = ("_abort", "_lease", "_lock", "_reader", "_request", "_seconds", "_sent_whole")
+    __slots__ = ("_abort", "_lease", "_lock", "_reader", "_request", "_seconds", "_sent_whole", "_whole")
 
     def __init__(
         self,
@@ -62,6 +62,7 @@ class ResponseBody:
         self._request = request
         self._seconds = seconds
         self._sent_whole = sent_whole
+        self._whole = False
         self._lock = threading.Lock()
 
     def __iter__(self) -> typing.Iterator[bytes]:
@@ -94,9 +95,9 @@ class ResponseBody:
 
     def _next_piece(self) -> bytes:
         if self._lease is None:
-            if not self._reader.isclosed():
-                raise ResponseClosed("the response was closed before its body was read")
-            raise StopIteration
+            if self._whole:
+                raise StopIteration
+            raise ResponseClosed("the response was closed before its body was read")
         try:
             data = self._reader.read_piece(READ_SIZE)
             self._abort.check()
@@ -115,6 +116,7 @@ class ResponseBody:
         return data
 
     def _finish(self) -> None:
+        self._whole = True
         lease, self._lease = self._lease, None
         reader = self._reader
         reusable = (
@@ -129,5 +131,8 @@ class ResponseBody:
     def _give_up(self) -> None:
         lease, self._lease = self._lease, None
         if lease is not None:
+            # Its file object holds on to the socket, too.
+            self._reader.will_close = True
+            self._reader.close()
             with contextlib.suppress(HTTPError):  # the abort's: it has come to its end
                 let_go(lease, self._abort, reusable=False)

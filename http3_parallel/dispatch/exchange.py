@@ -15,8 +15,6 @@ import http.client
 import ssl
 import typing
 
-from urllib3.util.wait import wait_for_read
-
 from ..aborting import Abort
 from ..config import IDEMPOTENT_METHODS, TimeoutConfig
 from ..exceptions import (
@@ -37,6 +35,11 @@ __all__ = ["Exchange", "Stale", "read_error", "set_timeout"]
 
 #: What a socket raises when its timeout has passed; the last three when that is next to none.
 _TIMEOUTS = (TimeoutError, BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+#: How long a server is listened to that did not take the whole request. It has its answer on
+#: the way then, or none.
+EARLY_ANSWER_SECONDS = 0.5
 
 
 class Stale(Exception):
@@ -102,12 +105,12 @@ class Exchange:
         self.sent_whole = failure is None
         self._abort.phase = "waiting for the response"
         if failure is None:
-            return self._read_head()
+            return self._read_head(self._timeout.read_timeout)
         # A server that had enough of the request may have said why.
-        if isinstance(failure, WriteTimeout) and not self._is_readable():
-            raise failure
+        seconds = self._timeout.read_timeout
+        seconds = EARLY_ANSWER_SECONDS if seconds is None else min(seconds, EARLY_ANSWER_SECONDS)
         try:
-            early = self._read_head()
+            early = self._read_head(seconds)
         except (NetworkError, ProtocolError, ReadTimeout):
             raise failure from failure.__cause__
         if isinstance(failure, WriteTimeout) and early.status < 400:
@@ -193,20 +196,16 @@ class Exchange:
 
     # Reading.
 
-    def _is_readable(self) -> bool:
-        sock = self._connection.sock
-        return sock is not None and wait_for_read(sock, timeout=0)
-
-    def _read_head(self) -> ResponseReader:
+    def _read_head(self, seconds: float | None) -> ResponseReader:
         connection = self._connection.http
         assert connection is not None
-        set_timeout(connection.sock, self._timeout.read_timeout)
+        set_timeout(connection.sock, seconds)
         try:
             # Past urllib3's own, which wraps the response for decoding and more.
             reader = http.client.HTTPConnection.getresponse(connection)
         except Exception as exc:
             self._abort.check()
-            error = read_error(exc, self._timeout.read_timeout)
+            error = read_error(exc, seconds)
             if self._may_repeat(exc):
                 error.__cause__ = exc
                 raise Stale(error) from exc

@@ -27,6 +27,7 @@ import os
 import socket
 import threading
 import time
+import typing
 import weakref
 
 from ..aborting import Abort, Signal
@@ -49,7 +50,8 @@ KEEP_SECONDS = 5.0
 #: Names kept at most, about 1 KB each.
 MAX_KEPT = 1024
 
-_Key = tuple[str, int, int]
+#: Host, port, family, and the function: programs that replace it expect to be asked at once.
+_Key = tuple[str, int, int, typing.Callable[..., typing.Any]]
 
 
 class _Lookup:
@@ -108,7 +110,7 @@ def resolve(
     if literal is not None:
         return literal
     state = _current()
-    key = (host, port, family)
+    key = (host, port, family, socket.getaddrinfo)
     addresses = _kept(state, key)
     if addresses is not None:
         return addresses
@@ -214,10 +216,9 @@ def _work(state: _State, worker: _Worker) -> None:
 
 
 def _perform(state: _State, lookup: _Lookup) -> None:
-    host, port, family = lookup.key
+    host, port, family, getaddrinfo = lookup.key
     try:
-        # By way of the module, as programs that replace this function expect.
-        lookup.addresses = list(socket.getaddrinfo(host, port, family, socket.SOCK_STREAM))
+        lookup.addresses = list(getaddrinfo(host, port, family, socket.SOCK_STREAM))
     except Exception as exc:  # also UnicodeError, and whatever a replacement raises
         lookup.error = exc.with_traceback(None)
     with state.lock:
