@@ -16,7 +16,7 @@ AuthSteps = typing.Generator[Request, Response, None]
 
 
 class Auth:
-    """A scheme. `steps` yields each request to send, with what it adds, and receives the response."""
+    """A scheme. `steps` yields the requests to send, with what it adds, and gets the responses."""
 
     def steps(self, request: Request) -> AuthSteps:
         raise NotImplementedError

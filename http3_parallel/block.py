@@ -403,7 +403,9 @@ class Block:
 
     def _execute(self, handle: PendingResponse) -> None:
         abort, context, request = handle._abort, handle._context, handle._request
-        assert abort is not None and context is not None and request is not None
+        assert abort is not None
+        assert context is not None
+        assert request is not None
         settings = handle._settings
         handle._context = handle._settings = None
         response = error = None

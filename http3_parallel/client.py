@@ -282,7 +282,7 @@ class Client(RequestMethods[Response]):
         )
 
     def perform(self, request: Request, settings: _Settings, abort: Abort) -> Response:
-        """Run one request to its end, in this thread. Raises an `HTTPError`, or what user code raises."""
+        """Run one request to its end, in this thread. Raises its `HTTPError`, or user code's own."""
         started = time.perf_counter()
         driver = Driver(
             self._here().dispatcher,

@@ -85,7 +85,9 @@ class TimeoutConfig:
             given = timeout
         elif timeout is not None:
             given = (timeout, timeout, timeout)
-        for name, value in zip(("connect_timeout", "read_timeout", "write_timeout"), given, strict=True):
+        for name, value in zip(
+            ("connect_timeout", "read_timeout", "write_timeout"), given, strict=True
+        ):
             object.__setattr__(self, name, check_seconds(name, value))
 
     def __repr__(self) -> str:

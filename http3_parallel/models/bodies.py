@@ -212,7 +212,7 @@ def _form_fields(data: object) -> list[tuple[str, typing.Any]] | None:
     if isinstance(data, (list, tuple)) and all(
         isinstance(item, (tuple, list)) and len(item) == 2 for item in data
     ):
-        return list(data)
+        return [(name, value) for name, value in data]
     return None
 
 

@@ -84,7 +84,9 @@ class _Brotli:
 
     def step(self, data: bytes, limit: int) -> tuple[bytes, bytes | None]:
         piece = self._decompressor.process(data, output_buffer_limit=limit)
-        return piece, None if self._decompressor.can_accept_more_data() else b""
+        # It says that it can accept more also where it still has output.
+        more = piece or not self._decompressor.can_accept_more_data()
+        return piece, b"" if more and not self.eof else None
 
 
 class _Zstd:
