@@ -282,7 +282,7 @@ class Client(RequestMethods[Response]):
         )
 
     def perform(self, request: Request, settings: _Settings, abort: Abort) -> Response:
-        """Run one request to its end, in this thread. Raises its `HTTPError`, or user code's own."""
+        """Run one request to its end, in this thread. Raises its `HTTPError`, or the user code's."""
         started = time.perf_counter()
         driver = Driver(
             self._here().dispatcher,
