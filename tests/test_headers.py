@@ -105,7 +105,9 @@ def test_a_copy_is_independent() -> None:
     assert headers["a"] == "1"
 
 
-@pytest.mark.parametrize("value", ["a\r\nb: c", "a\nb", "a\rb", "a\0", "\x1b[2J", "\x7f", "token\n"])
+@pytest.mark.parametrize(
+    "value", ["a\r\nb: c", "a\nb", "a\rb", "a\0", "\x1b[2J", "\x7f", "token\n"]
+)
 @pytest.mark.parametrize("as_bytes", [False, True])
 def test_values_with_controls_are_refused(value: str, as_bytes: bool) -> None:
     unsafe = value.encode() if as_bytes else value
@@ -147,7 +149,9 @@ def test_other_things_are_a_type_error(headers: object) -> None:
 
 
 def test_what_a_server_sent_is_kept_as_it_is() -> None:
-    headers = Headers._from_raw([(b"X-A b", b"1\x00"), (b"Set-Cookie", b"a"), (b"set-cookie", b"b")])
+    headers = Headers._from_raw(
+        [(b"X-A b", b"1\x00"), (b"Set-Cookie", b"a"), (b"set-cookie", b"b")]
+    )
     assert headers.raw == [(b"x-a b", b"1\x00"), (b"set-cookie", b"a"), (b"set-cookie", b"b")]
     assert headers.getlist("Set-Cookie") == ["a", "b"]
     with pytest.raises(ValueError, match="not a header's name"):
