@@ -76,7 +76,8 @@ class Abort:
     __slots__ = ("__weakref__", "_error", "_in_user_code", "_lock", "_wake", "deadline", "phase")
 
     def __init__(self, deadline: float | None = None) -> None:
-        self._lock = threading.Lock()
+        # Reentrant, for a signal handler that ends a block whose thread is just doing so.
+        self._lock = threading.RLock()
         self._wake: typing.Callable[[], object] | None = None
         self._error: typing.Callable[[], HTTPError] | None = None
         self._in_user_code = False

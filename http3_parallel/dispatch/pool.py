@@ -137,7 +137,8 @@ class ConnectionPool(typing.Generic[C]):
     ) -> None:
         self._limits = limits
         self._clock = clock
-        self._lock = threading.Lock()
+        # Reentrant, for a signal handler that closes a stream while its thread is in here.
+        self._lock = threading.RLock()
         self._tokens = itertools.count()
         # The permits of connections in use. With the idle ones, all that may be open.
         self._in_use: set[int] = set()

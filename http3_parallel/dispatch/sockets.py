@@ -74,7 +74,8 @@ class Wake:
     __slots__ = ("_lock", "_sockets")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Reentrant, for a signal handler that aborts what its own thread is just closing.
+        self._lock = threading.RLock()
         self._sockets: tuple[socket.socket, ...] = ()
 
     def watch(self, *sockets: socket.socket) -> None:
