@@ -18,9 +18,11 @@ from .exceptions import (
     ConnectTimeout,
     HTTPError,
     IncompleteRead,
+    InvalidURL,
     ReadError,
     ReadTimeout,
     RedirectBodyUnavailable,
+    RedirectError,
     RedirectLoop,
     TooManyRedirects,
     UnsupportedScheme,
@@ -89,8 +91,8 @@ def run(request: Request, policy: Policy) -> Flow:
         response = yield from _authenticated(request, auth, attempts)
     history: list[Response] = []
     while policy.allow_redirects and response.is_redirect:
+        yield Discard(response)  # also if it turns out that it cannot be followed
         request = follow(response, history, policy.max_redirects)
-        yield Discard(response)
         history.append(response)
         response = yield from attempts.make(request)
         response.history = list(history)
@@ -221,15 +223,35 @@ def _redirect_method(method: str, status_code: int) -> str:
 
 
 def _redirect_url(request: Request, response: Response) -> URL:
-    url = request.url.join(response.headers["location"])
-    if url.scheme not in ("http", "https"):
+    try:
+        reference = URL(_location(request, response), allow_relative=True)
+        supported = reference.scheme in ("", "http", "https")
+        url = request.url.join(reference) if supported else reference
+    except InvalidURL as error:
+        raise InvalidURL(f"cannot follow the redirect: {error.message}", request=request) from error
+    if not supported:
         raise UnsupportedScheme(
             f"redirected to a URL with the scheme {url.scheme!r}; only http and https are followed",
             request=request,
         )
     changes: dict[str, typing.Any] = {}
-    if request.url.fragment and not url.fragment:
+    if request.url.fragment and "#" not in str(reference):
         changes["fragment"] = request.url.fragment
     if url.username or url.password:
         changes["username"] = changes["password"] = None
     return url.copy_with(**changes) if changes else url
+
+
+def _location(request: Request, response: Response) -> str:
+    """
+    The Location, which should be ASCII (RFC 9110, section 10.2.2). Other bytes are UTF-8, or
+    are percent-encoded as they are.
+    """
+    values = {value for name, value in response.headers.raw if name == b"location"}
+    if len(values) > 1:
+        raise RedirectError("the redirect has several Locations that differ", request=request)
+    value = values.pop().strip()
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return "".join([chr(byte) if byte < 0x80 else f"%{byte:02X}" for byte in value])
