@@ -6,6 +6,7 @@ another.
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import email.utils
 import math
 import os
@@ -239,4 +240,6 @@ class Retry:
             when = email.utils.parsedate_to_datetime(value)
         except (TypeError, ValueError, IndexError, OverflowError):
             return None
+        if when.tzinfo is None:  # "-0000", or asctime's form: it is GMT, not the local time
+            when = when.replace(tzinfo=datetime.timezone.utc)
         return max(0.0, when.timestamp() - time.time())

@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from http3_parallel.exceptions import DecodingError
-from http3_parallel.models import Headers, Request, Response
-from http3_parallel.models import decoding
+from http3_parallel.models import Headers, Request, Response, decoding
 from http3_parallel.models.decoding import ACCEPT_ENCODING, decode_body, find_codings
 
 MIB = 1024 * 1024

@@ -393,13 +393,17 @@ class _Pieces(Iterator[bytes]):
                 self._stream.begin(self._response._codings() if self._decoded else [])
                 self._begun = True
             piece = self._stream.next_piece()
+            if piece is not None:
+                return piece
         except HTTPError as error:
             self._response._about(error)
             raise
-        if piece is None:
-            self._ended = True
-            raise StopIteration
-        return piece
+        except BaseException:
+            # A KeyboardInterrupt may strike outside the step, too.
+            self.close()
+            raise
+        self._ended = True
+        raise StopIteration
 
     def close(self) -> None:
         """As the generator that this could be has it: give up what is left."""

@@ -56,9 +56,13 @@ class ResponseStream:
                 raise StreamConsumed("The body was already iterated over, and was not kept")
             if self.closed:
                 raise ResponseClosed("The response was closed before its body was read")
-            self.begun = True
             assert self._content is not None
-            self._pieces = decode_body(self._content, codings)
+            try:
+                self.begun = True
+                self._pieces = decode_body(self._content, codings)
+            except BaseException:
+                self._finish()
+                raise
         finally:
             self._release()
 
