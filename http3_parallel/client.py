@@ -183,8 +183,8 @@ class Client(RequestMethods[Response]):
         * `deadline`: seconds from now, when everything in the block that is not complete fails
           with `DeadlineExceeded`.
 
-        On a worker of this client (in a callable of its own that makes requests again) the block
-        gets threads of its own: waiting for a place among those it blocks would never end.
+        On a worker (in a callable that makes requests again) the block gets threads of its own:
+        waiting for a place among those that wait for it would never end.
         """
         return self._open_block(max_workers, max_per_host, deadline)
 
@@ -203,7 +203,7 @@ class Client(RequestMethods[Response]):
                 f"max_workers={most} is more than the {self.max_workers} of the client; give it "
                 "as many: Client(max_workers=...)"
             )
-        own_workers = Workers.current() is state.workers
+        own_workers = Workers.current() is not None
         block = Block(
             self,
             Workers(most) if own_workers else state.workers,

@@ -140,7 +140,14 @@ class Parallel(RequestMethods[PendingResponse]):
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.close()
+        try:
+            self.close()
+        except BaseException:
+            # Interrupted, perhaps before it did anything. No more waiting, but the end.
+            self._block.end_now()
+            if self._on_close is not None:
+                self._on_close(False)
+            raise
 
 
 class Map(typing.Iterator[PendingResponse]):

@@ -687,6 +687,24 @@ def test_a_block_opened_on_a_worker_does_not_starve(dispatch):
         assert pending.get_response(PATIENCE).text == "done"
 
 
+def test_blocks_opened_on_workers_of_blocks_opened_on_workers_do_not_starve():
+    client = http3.Client(dispatch=InstantDispatch(), max_workers=1)
+
+    def auth(depth: int) -> typing.Callable[[http3.Request], http3.Request]:
+        def authenticate(request: http3.Request) -> http3.Request:
+            options = {"auth": auth(depth - 1)} if depth else {}
+            with client.parallel() as inner:
+                response = inner.get(f"{URL}/{depth}", **options).get_response(PATIENCE)
+            request.headers["x-depth"] = response.text
+            return request
+
+        return authenticate
+
+    with client, client.parallel() as parallel:
+        pending = parallel.get(f"{URL}/a", auth=auth(3))
+        assert pending.get_response(PATIENCE).request.headers["x-depth"] == "/3"
+
+
 def test_context_variables_of_the_submitting_code_are_visible_in_the_worker(client):
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
     seen = []
