@@ -48,10 +48,7 @@ class Driver:
     def _perform(self, step: Step) -> typing.Any:
         abort = self._context.abort
         if isinstance(step, Send):
-            self._request = step.request
-            if self._dispatcher.abortable:
-                return self._dispatcher.send(step.request, self._context)
-            return self._in_user_code(lambda: self._dispatcher.send(step.request, self._context))
+            return self._send(step.request)
         if isinstance(step, Read):
             if self._dispatcher.abortable:
                 return step.response.read()
@@ -63,6 +60,18 @@ class Driver:
         assert isinstance(step, Sleep)
         abort.phase = "waiting to try again"
         return abort.sleep(step.seconds)
+
+    def _send(self, request: Request) -> Response:
+        self._request = request
+        if self._dispatcher.abortable:
+            response = self._dispatcher.send(request, self._context)
+        else:
+            response = self._in_user_code(lambda: self._dispatcher.send(request, self._context))
+        if not isinstance(response, Response):
+            raise TypeError(f"a dispatcher returns a Response, not {response!r}")
+        if response.request is None:
+            response.request = request
+        return response
 
     def _in_user_code(self, function: typing.Callable[[], typing.Any]) -> typing.Any:
         try:
