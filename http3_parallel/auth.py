@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import base64
 import typing
+import urllib.parse
 
-from .models import URL, Request, Response
+from .exceptions import InvalidURL
+from .models import Request, Response
 
 __all__ = ["Auth", "AuthTypes", "BasicAuth", "CallableAuth", "as_auth", "find_auth"]
 
@@ -29,7 +31,7 @@ class BasicAuth(Auth):
     """
 
     def __init__(self, username: str | bytes, password: str | bytes) -> None:
-        name, secret = _as_bytes(username), _as_bytes(password)
+        name, secret = _as_bytes(username, password)
         if b":" in name:
             raise ValueError("a user name with a colon cannot be sent (RFC 7617, section 2)")
         self._value = "Basic " + base64.b64encode(name + b":" + secret).decode("ascii")
@@ -44,13 +46,13 @@ class BasicAuth(Auth):
 
 
 class CallableAuth(Auth):
-    """A function that takes the request and returns the one to send."""
+    """A function that takes the request, as a copy of its own, and returns the one to send."""
 
     def __init__(self, function: typing.Callable[[Request], Request]) -> None:
         self._function = function
 
     def steps(self, request: Request) -> AuthSteps:
-        changed = self._function(request)
+        changed = self._function(request._replace())
         if not isinstance(changed, Request):
             raise TypeError(f"an auth callable returns the request to send, not {changed!r}")
         yield changed
@@ -74,19 +76,39 @@ def as_auth(auth: AuthTypes | None) -> Auth | None:
     raise TypeError("auth is a (user, password) tuple, an Auth, or a callable")
 
 
-def find_auth(auth: Auth | None, url: URL) -> Auth | None:
-    """`auth`, or what the URL's userinfo says (RFC 3986, section 3.2.1)."""
-    if auth is None and (url.username or url.password):
-        return BasicAuth(url.username, url.password)
-    return auth
-
-
-def _as_bytes(value: str | bytes) -> bytes:
-    if isinstance(value, bytes):
-        return value
-    if not isinstance(value, str):
-        raise TypeError(f"a user name or password is str or bytes, not {type(value).__name__}")
+def find_auth(auth: Auth | None, request: Request) -> Auth | None:
+    """
+    `auth`, or what the userinfo of the request's URL says (RFC 3986, section 3.2.1). Raises
+    `InvalidURL` where that cannot be sent.
+    """
+    if auth is not None or "@" not in request.url.authority:
+        return auth
+    username, _, password = request.url.authority.rpartition("@")[0].partition(":")
+    if not username and not password:
+        return None
     try:
-        return value.encode("latin-1")
+        return BasicAuth(_unquoted(username), _unquoted(password))
+    except ValueError as error:
+        raise InvalidURL(f"the URL's credentials: {error}", request=request) from error
+
+
+def _unquoted(component: str) -> str | bytes:
+    """Text, as if it was given as text; or the bytes, if they are none."""
+    data = urllib.parse.unquote_to_bytes(component)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data
+
+
+def _as_bytes(*values: str | bytes) -> list[bytes]:
+    """All in the same encoding."""
+    for value in values:
+        if not isinstance(value, (str, bytes)):
+            raise TypeError(f"a user name or password is str or bytes, not {type(value).__name__}")
+    encoding = "latin-1"
+    try:
+        "".join([value for value in values if isinstance(value, str)]).encode(encoding)
     except UnicodeEncodeError:
-        return value.encode("utf-8")
+        encoding = "utf-8"
+    return [value.encode(encoding) if isinstance(value, str) else value for value in values]

@@ -84,7 +84,7 @@ class Policy:
 def run(request: Request, policy: Policy) -> Flow:
     """One request with everything that follows from it."""
     attempts = _Attempts(policy)
-    auth = find_auth(policy.auth, request.url)
+    auth = find_auth(policy.auth, request)
     if auth is None:
         response = yield from attempts.make(request)
     else:
