@@ -14,6 +14,7 @@ import random
 import ssl
 import time
 import typing
+from collections.abc import Iterable
 
 __all__ = [
     "DEFAULT_TIMEOUT_CONFIG",
@@ -28,6 +29,8 @@ __all__ = [
 
 CertTypes = typing.Union[str, "os.PathLike[str]", tuple[str, str], tuple[str, str, str]]
 VerifyTypes = typing.Union[bool, str, "os.PathLike[str]", ssl.SSLContext]
+
+_Item = typing.TypeVar("_Item")
 
 
 def check_seconds(name: str, value: object) -> float | None:
@@ -48,6 +51,15 @@ def check_count(name: str, value: object, least: int) -> int | None:
     if value < least:
         raise ValueError(f"{name} must be {least} or more, not {value!r}")
     return value
+
+
+def _check_set(name: str, values: object, kind: type[_Item]) -> frozenset[_Item]:
+    # A str is an iterable of str too: that of its letters.
+    if isinstance(values, Iterable) and not isinstance(values, str):
+        items = frozenset(values)
+        if all(isinstance(item, kind) for item in items):
+            return items
+    raise TypeError(f"{name} is a set of {kind.__name__}, not {values!r}")
 
 
 @dataclasses.dataclass(frozen=True, init=False)
@@ -214,8 +226,10 @@ class Retry:
         for name in ("backoff", "backoff_max", "retry_after_max"):
             if check_seconds(name, getattr(self, name)) is None:
                 raise ValueError(f"{name} must be a finite number of seconds")
-        object.__setattr__(self, "statuses", frozenset(self.statuses))
-        object.__setattr__(self, "methods", frozenset(m.upper() for m in self.methods))
+        statuses = _check_set("statuses", self.statuses, int)
+        object.__setattr__(self, "statuses", statuses)
+        methods = _check_set("methods", self.methods, str)
+        object.__setattr__(self, "methods", frozenset(method.upper() for method in methods))
 
     def allows(self, kind: typing.Literal["connect", "read", "status"], made: int) -> bool:
         """Whether one more is allowed after `made` retries for reasons of this kind."""
