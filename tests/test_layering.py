@@ -44,6 +44,8 @@ ROOMS = (
     "parallel",
     "client",
     "api",
+    "_demo_server",
+    "demo",
     "cli",
     "__main__",
 )

@@ -1,0 +1,113 @@
+"""``python -m http3_parallel demo``: what the README's first command ends in."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import sys
+import threading
+
+import pytest
+
+import http3_parallel
+from http3_parallel import demo
+from http3_parallel._demo_server import DemoServer, Page
+from servers import PATIENCE
+from test_cli import end, next_line, run, running
+
+#: The server's pages come this many times as fast as a person sees them.
+SPEED = ("--speed", "10")
+
+
+def test_it_shows_what_parallel_requests_do() -> None:
+    status, lines, errors = run("demo", *SPEED)
+    text = "\n".join(lines)
+    assert (status, errors) == (0, "")
+    times = [float(found) for found in re.findall(r"40 pages and 1 failure in (\S+) s\.", text)]
+    assert len(times) == 2
+    assert times[1] < times[0]
+    assert re.search(r"That is \d+ times as fast", text)
+    # In the order they completed, slow ones late.
+    places = [int(found) for found in re.findall(r"^ +(\d+)\. /", text, re.MULTILINE)]
+    assert places == sorted(places)
+    assert {1, 2, 3, 4, 40, 41} <= set(places) <= set(range(1, 42))
+    assert re.search(r"next_response\(\) raised IncompleteRead: \w+", text)
+    assert re.search(r"The block was left in [\d.]+ ms\.", text)
+    assert re.search(r"The server saw the connection of /hanging closed after [\d.]+ ms\.", text)
+    assert re.search(r"get_response\(\) raises RequestCancelled: \w+", text)
+    assert lines[-1] == "All of it went as it should."
+
+
+def test_it_fits_a_terminal_and_is_plain_text_elsewhere() -> None:
+    _, lines, _ = run("demo", *SPEED)
+    assert max(map(len, lines)) <= 80
+    assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize("setting", [{}, {"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_it_is_in_colour_on_a_terminal_unless_told_not_to(
+    setting: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in setting.items():
+        monkeypatch.setenv(name, value)
+    ours, theirs = pty.openpty()
+    with open(theirs, "w", encoding="utf-8") as terminal, open(ours, "rb", buffering=0) as reader:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        screen = demo._Screen()
+        screen.heading("heading")
+        screen.say(screen.good("good"))
+        terminal.flush()
+        written = b""
+        while not written.endswith(b"good\r\n") and not written.endswith(b"m\r\n"):
+            written += reader.read(100)
+    assert (b"\x1b[" in written) == (not setting)
+
+
+def test_it_leaves_nothing_behind(capsys: pytest.CaptureFixture[str]) -> None:
+    before = set(threading.enumerate())
+    assert demo.run_demo(speed=50) == 0
+    assert set(threading.enumerate()) <= before
+    assert "All of it went as it should." in capsys.readouterr().out
+
+
+def test_it_is_not_led_astray_by_a_proxy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert demo.run_demo(speed=50) == 0
+    assert "times as fast" in capsys.readouterr().out
+
+
+def test_it_fails_when_a_page_is_not_as_it_should_be(capsys: pytest.CaptureFixture[str]) -> None:
+    pages = demo._make_pages(speed=50)
+    with DemoServer(pages) as server:
+        missing = Page("/page/41", 0.001)
+        assert demo._Demo(server, [*pages, missing]).run() == 1
+    output = capsys.readouterr().out
+    assert "Not as it should be: /page/41 ended with" in output
+    assert "went as it should" not in output
+
+
+def test_ctrl_c_ends_it() -> None:
+    with running("demo") as process:
+        while "One by one" not in next_line(process):
+            pass
+        os.killpg(process.pid, signal.SIGINT)
+        result = end(process)
+    assert (result.status, result.errors) == (130, "")
+
+
+def test_the_server_ends_a_connection_that_hangs() -> None:
+    with http3_parallel.Client(timeout=None) as client, client.parallel() as block:
+        with DemoServer([]) as server:
+            hanging = block.get(server.url + "/hanging")
+            assert server.hangs.wait(PATIENCE)
+        with pytest.raises(http3_parallel.HTTPError):
+            hanging.get_response(timeout=PATIENCE)
+    assert server.hanging_closed.wait(PATIENCE)
+    # It was not the client: that is not to be taken for its cancelling.
+    assert server.hanging_closed_at is None
