@@ -37,6 +37,8 @@ from http3_parallel.exceptions import (
     WriteTimeout,
 )
 from http3_parallel.models import URL, Request, Response
+from urllib3.util.wait import wait_for_read
+
 from servers import (
     PATIENCE,
     HangingResolver,
@@ -866,12 +868,9 @@ def test_a_connection_that_the_server_closed_is_replaced_unseen(net: Net) -> Non
     with RawServer(close_after_each(1)) as server:
         for number in range(1, 4):
             assert net.get(server.url, "POST", data=b"x") == b"ok"
-            assert server.wait_for_connections(number)
-            assert server.wait_until(lambda: not net.dispatch._pool._idle or is_stale(net))
-
-
-def is_stale(net: Net) -> bool:
-    return all(not entry.connection.is_usable() for entry in net.dispatch._pool._idle.values())
+            assert len(server.connections) == number
+            (entry,) = net.dispatch._pool._idle.values()
+            assert wait_for_read(entry.connection.sock, PATIENCE)  # the server's end
 
 
 def reset_on_second(peer: Peer) -> None:

@@ -274,15 +274,9 @@ class ConnectionPool(typing.Generic[C]):
                 if self._closed:
                     self._wake_line()
                     break
-                if not self._pop_newest_locked(lease):
-                    hard_limit = self._limits.hard_limit
-                    if hard_limit is not None and self.open_count >= hard_limit:
-                        if not self._idle:
-                            break
-                        token, entry = next(iter(self._idle.items()))
-                        self._pop_locked(token, entry)
-                        lease._evicted = entry.connection
-                self._in_use.add(lease._token)
+                # An interrupt may have struck after the permit was given.
+                if lease._token not in self._in_use and not self._provide_locked(lease):
+                    break
                 lease._granted = True
             # Only when it knows does it leave the line: an interrupt in between must not
             # leave it asleep.
@@ -290,6 +284,19 @@ class ConnectionPool(typing.Generic[C]):
                 lease._signal.set()
             self._line.popleft()
         self._watch_streams_locked()
+
+    def _provide_locked(self, lease: Lease[C]) -> bool:
+        """Give it a permit, with a connection to use, or to close, if there is one."""
+        if not self._pop_newest_locked(lease):
+            hard_limit = self._limits.hard_limit
+            if hard_limit is not None and self.open_count >= hard_limit:
+                if not self._idle:
+                    return False
+                token, entry = next(iter(self._idle.items()))
+                self._pop_locked(token, entry)
+                lease._evicted = entry.connection
+        self._in_use.add(lease._token)
+        return True
 
     def _pop_newest_locked(self, lease: Lease[C]) -> bool:
         entries = self._idle_by_key.get(lease._key)
