@@ -6,6 +6,8 @@ import gc
 import gzip
 import json
 import pickle
+import random
+import signal
 import sys
 import threading
 import typing
@@ -441,6 +443,36 @@ def test_on_close_is_called_even_if_closing_the_source_fails() -> None:
     assert closing.calls == 1
 
 
+def test_every_callback_is_called_even_if_one_fails() -> None:
+    def failing() -> None:
+        raise KeyError("mine")
+
+    last = Closing()
+    response = Response(200, content=Source(b"a"), on_close=failing)
+    response._add_on_close(failing)
+    response._add_on_close(last)
+    with pytest.raises(KeyError):
+        response.read()
+    response.close()
+    assert last.calls == 1
+
+
+def test_an_interrupted_on_close_is_called_again() -> None:
+    calls = []
+
+    def interrupted() -> None:
+        calls.append(len(calls))
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+
+    response = Response(200, content=Source(b"a"), on_close=interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        response.read()
+    response.close()
+    response.close()
+    assert calls == [0, 1]
+
+
 def test_on_close_may_close_the_response() -> None:
     calls = []
 
@@ -520,6 +552,47 @@ def test_closing_from_another_thread_ends_it_after_the_step() -> None:
     (error,) = outcome
     assert isinstance(error, ResponseClosed)
     assert closing.calls == 1
+
+
+def test_closing_from_another_thread_wakes_a_source_that_can_be_woken() -> None:
+    class Wakeable(Gated):
+        def wake(self) -> None:
+            self.gate.set()
+
+    source = Wakeable()
+    response = Response(200, content=source)
+    outcome: list[object] = []
+    reader = threading.Thread(target=lambda: outcome.extend(race(response.read)))
+    reader.start()
+    assert source.waiting.wait(30)
+    response.close()
+    reader.join(30)
+    assert isinstance(outcome[0], ResponseClosed)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
+def test_a_read_that_is_interrupted_anywhere_is_closed_in_the_end() -> None:
+    generator = random.Random(1)
+    interrupted = 0
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        for _ in range(1000):
+            closing, source = Closing(), Source(*[b"x"] * 40)
+            response = Response(200, content=source, on_close=closing)
+            try:
+                signal.setitimer(signal.ITIMER_REAL, generator.uniform(1e-6, 100e-6))
+                try:
+                    response.read()
+                finally:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:
+                interrupted += 1
+            response.close()
+            assert closing.calls >= 1
+            assert source.closed >= 1
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted
 
 
 @pytest.fixture

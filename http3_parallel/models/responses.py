@@ -53,7 +53,8 @@ class Response:
     A response: its head, and a body that is here or still to be read.
 
     * `content`: the body as it came, still under its Content-Encoding: bytes, or an iterable
-      of bytes that is read when asked for. If it has a `close()`, that is called in the end.
+      of bytes that is read when asked for. If it has a `close()`, that is called in the end;
+      if it has a `wake()`, that is called where another thread closes the response meanwhile.
     * `on_close`: called once, when the body's end was reached or it was given up.
     * `request`: the request that this answers; `url` is its URL.
     * `history`: the responses that led here, oldest first.

@@ -7,6 +7,8 @@ The guarantees:
    of the bytes.
 2. *It is closed exactly once*: at its end, by `close()`, or by whatever ends a read (an error,
    a `KeyboardInterrupt`). Then the source is closed, and the callbacks are called and dropped.
+   Only where a `KeyboardInterrupt` strikes in the middle of that is a call repeated, by the
+   next `close()`: done twice is better than never, so callbacks must bear it.
 3. *It never ends early in silence.* After an error, or a `close()` from elsewhere, the next
    step raises.
 4. *It does not know its response.* That would be a cycle, and the body would be kept until the
@@ -25,7 +27,13 @@ __all__ = ["ResponseStream"]
 
 
 class ResponseStream:
-    __slots__ = ("_callbacks", "_content", "_lock", "_pieces", "begun", "closed")
+    """
+    * `content`: where the body comes from. If it has a `close()`, that is called at the end; if
+      it has a `wake()`, that is called where another thread closes while this one waits for
+      its next bytes, and must not block.
+    """
+
+    __slots__ = ("_callbacks", "_content", "_finishing", "_lock", "_pieces", "begun", "closed")
 
     def __init__(self, content: Iterable[bytes]) -> None:
         if isinstance(content, str) or not isinstance(content, Iterable):
@@ -35,7 +43,9 @@ class ResponseStream:
             )
         self._content: Iterable[bytes] | None = content
         self._pieces: Iterator[bytes] | None = None
-        self._callbacks: list[Callable[[], object]] = []
+        close = getattr(content, "close", None)
+        self._callbacks: list[Callable[[], object]] = [] if close is None else [close]
+        self._finishing = False
         # Only ever tried, never waited for. Reentrant, since a KeyboardInterrupt right after
         # acquire() leaves it locked, and this thread must then still be able to close.
         self._lock = threading.RLock()
@@ -59,7 +69,7 @@ class ResponseStream:
             assert self._content is not None
             try:
                 self.begun = True
-                self._pieces = decode_body(self._content, codings)
+                self._pieces = filter(None, decode_body(self._content, codings))
             except BaseException:
                 self._finish()
                 raise
@@ -73,14 +83,13 @@ class ResponseStream:
             if self.closed or self._pieces is None:
                 raise ResponseClosed("The response was closed while its body was being read")
             try:
-                for piece in self._pieces:
-                    if piece:
-                        return piece
+                piece = next(self._pieces, None)
             except BaseException:
                 self._finish()
                 raise
-            self._finish()
-            return None
+            if piece is None:
+                self._finish()
+            return piece
         finally:
             self._release()
 
@@ -92,6 +101,10 @@ class ResponseStream:
                 self._finish()
             finally:
                 self._lock.release()
+        else:
+            wake = getattr(self._content, "wake", None)
+            if wake is not None:
+                wake()
 
     def _acquire(self) -> None:
         if not self._lock.acquire(blocking=False):
@@ -100,16 +113,33 @@ class ResponseStream:
     def _release(self) -> None:
         self._lock.release()
         # Only now: a close() that comes later finds the lock free.
-        if self.closed and (self._callbacks or self._content is not None):
+        if self.closed and self._callbacks:
             self.close()
 
     def _finish(self) -> None:
         self.closed = True
-        content, self._content, self._pieces = self._content, None, None
+        self._content = self._pieces = None
+        if self._finishing:  # a callback closes what is being closed
+            return
         try:
-            close = getattr(content, "close", None)
-            if close is not None:
-                close()
+            self._finishing = True
+            # The loop is in a function of its own: CPython 3.13.0 leaves a
+            # try block without its `finally` when an interrupt strikes as a while loop jumps back.
+            self._call_back()
         finally:
+            self._finishing = False
+
+    def _call_back(self) -> None:
+        failure: Exception | None = None
+        try:
             while self._callbacks:
-                self._callbacks.pop()()
+                try:
+                    self._callbacks[0]()
+                except Exception as error:
+                    failure = failure or error
+                # Not before: what an interrupt keeps from running is called the next time.
+                del self._callbacks[0]
+            if failure is not None:
+                raise failure
+        finally:
+            del failure  # its traceback knows this frame
