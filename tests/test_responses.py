@@ -458,7 +458,7 @@ def test_every_callback_is_called_even_if_one_fails() -> None:
 
 
 def test_an_interrupted_on_close_is_called_again() -> None:
-    calls = []
+    calls: list[int] = []
 
     def interrupted() -> None:
         calls.append(len(calls))

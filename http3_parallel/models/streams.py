@@ -123,8 +123,8 @@ class ResponseStream:
             return
         try:
             self._finishing = True
-            # The loop is in a function of its own: CPython 3.13.0 leaves a
-            # try block without its `finally` when an interrupt strikes as a while loop jumps back.
+            # The loop is in a function of its own: CPython 3.13.0 leaves a try block without its
+            # `finally` when an interrupt strikes as a while loop in it jumps back.
             self._call_back()
         finally:
             self._finishing = False
