@@ -13,6 +13,7 @@ import time
 import typing
 
 import pytest
+from urllib3.util.wait import wait_for_read
 
 from http3_parallel.aborting import Abort
 from http3_parallel.config import PoolLimits, SSLConfig, TimeoutConfig
@@ -37,8 +38,6 @@ from http3_parallel.exceptions import (
     WriteTimeout,
 )
 from http3_parallel.models import URL, Request, Response
-from urllib3.util.wait import wait_for_read
-
 from servers import (
     PATIENCE,
     HangingResolver,
@@ -54,7 +53,6 @@ from servers import (
     hanging_tls,
     lengthless_body_then_hang,
     never_reading,
-    response_bytes,
 )
 
 #: Seconds in which an aborted request has to end, on a loaded machine.
@@ -266,7 +264,9 @@ def test_what_a_body_iterator_raises_comes_out_and_closes_the_connection(
     assert server.wait_all_closed()
 
 
-@pytest.mark.parametrize(("pieces", "words"), [([b"1234"], "1 bytes shorter"), ([b"123456"], "longer")])
+@pytest.mark.parametrize(
+    ("pieces", "words"), [([b"1234"], "1 bytes shorter"), ([b"123456"], "longer")]
+)
 def test_a_body_of_another_length_than_announced_is_an_error(
     net: Net, server: Site, pieces: list[bytes], words: str
 ) -> None:
@@ -377,8 +377,7 @@ def test_repeated_headers_stay_apart(net: Net) -> None:
         (b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 1000, ProtocolError),
         (b"HTTP/1.1 200 OK\r\n" + b"A: %b\r\n" % (b"b" * 60_000) * 5, ProtocolError),
         (
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
-            + b"A: b\r\n" * 20_000,
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"A: b\r\n" * 20_000,
             ProtocolError,
         ),
     ],
@@ -505,7 +504,9 @@ def test_a_refused_connection_names_the_place(net: Net) -> None:
     with socket.socket() as unbound:
         unbound.bind(("127.0.0.1", 0))
         port = unbound.getsockname()[1]
-        with pytest.raises(ConnectError, match=rf"cannot connect to 127\.0\.0\.1:{port}: ") as caught:
+        with pytest.raises(
+            ConnectError, match=rf"cannot connect to 127\.0\.0\.1:{port}: "
+        ) as caught:
             net.get(f"http://127.0.0.1:{port}/")
     assert isinstance(caught.value.__cause__, ConnectionRefusedError)
 
@@ -930,9 +931,7 @@ def test_a_read_timeout_on_a_reused_connection_is_not_repeated(net: Net) -> None
         assert len(server.requests) == 2
 
 
-def test_a_connection_not_verified_is_not_used_where_it_must_be(
-    net: Net, tls_server: Site
-) -> None:
+def test_a_connection_not_verified_is_not_used_where_it_must_be(net: Net, tls_server: Site) -> None:
     url = tls_server.answer("/", b"ok")
     assert net.get(url, verify=False) == b"ok"
     with pytest.raises(CertificateError):

@@ -69,9 +69,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> typing.Iterator[FakeResolver]:
 
 
 def look_up(host: str, seconds: float | None = PATIENCE, abort: Abort | None = None) -> Answer:
-    return typing.cast(
-        Answer, resolve(host, 80, budget=Budget(seconds), abort=abort or Abort())
-    )
+    return typing.cast(Answer, resolve(host, 80, budget=Budget(seconds), abort=abort or Abort()))
 
 
 class Asking:

@@ -44,7 +44,16 @@ class ResponseBody:
     connection back through the finalizer of its lease.
     """
 
-    __slots__ = ("_abort", "_lease", "_lock", "_reader", "_request", "_seconds", "_sent_whole", "_whole")
+    __slots__ = (
+        "_abort",
+        "_lease",
+        "_lock",
+        "_reader",
+        "_request",
+        "_seconds",
+        "_sent_whole",
+        "_whole",
+    )
 
     def __init__(
         self,

@@ -103,6 +103,7 @@ class _Opening:
             abort=abort,
             wake=self.wake,
             make_socket=socket.socket,
+            error=ConnectError if proxy is None else ProxyError,
         )
 
     def open_tunnel(self, sock: socket.socket) -> None:

@@ -131,6 +131,7 @@ def open_socket(
     abort: Abort,
     wake: Wake,
     make_socket: typing.Callable[..., S],
+    error: type[ConnectError] = ConnectError,
 ) -> S:
     """
     Connect to the first address that answers. An abort calls `wake` from now on, also after
@@ -139,7 +140,7 @@ def open_socket(
     Each address has its share of the budget, so that one that swallows packets does not
     take all of it from the others. `where` names the place in errors.
 
-    Raises `ConnectError`, `ConnectTimeout`, and the abort's error.
+    Raises `error`, `ConnectTimeout`, and the abort's error.
     """
     abort.blocked_on(wake)
     failure: OSError | None = None
@@ -167,7 +168,7 @@ def open_socket(
     if timed_out:
         raise ConnectTimeout(f"{where} does not answer: the system gave up connecting") from failure
     reason = failure.strerror or str(failure) if failure is not None else ""
-    raise ConnectError(f"cannot connect to {where}: {reason}") from failure
+    raise error(f"cannot connect to {where}: {reason}") from failure
 
 
 def _connect(sock: socket.socket, address: typing.Any, timeout: float | None, wake: Wake) -> None:

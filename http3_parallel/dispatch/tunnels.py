@@ -98,7 +98,13 @@ def open_socks_socket(
     abort.phase = f"connecting to the proxy {proxy.authority}"
     where = f"the proxy {proxy.authority}"
     sock = open_socket(
-        addresses, where, budget=budget, abort=abort, wake=wake, make_socket=_SocksSocket
+        addresses,
+        where,
+        budget=budget,
+        abort=abort,
+        wake=wake,
+        make_socket=_SocksSocket,
+        error=ProxyError,
     )
     abort.phase = f"asking the proxy {proxy.authority} for {host}"
     version = socks.SOCKS5 if proxy.scheme in ("socks5", "socks5h") else socks.SOCKS4
