@@ -8,6 +8,7 @@ compared, since not every fork runs Python's hooks.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import logging
 import os
@@ -338,8 +339,15 @@ class Client(RequestMethods[Response]):
             del response
 
     def _follow(self, response: Response, settings: _Settings) -> Response:
-        request = follow(response, response.history, self.max_redirects)
+        """One redirect, as the flow would follow it: auth is not applied again."""
+        self._check_open()
+        try:
+            request = follow(response, response.history, self.max_redirects)
+        except HTTPError as error:
+            error.tag = response.tag
+            raise
         response.close()
+        settings = settings._replace(policy=dataclasses.replace(settings.policy, auth=None))
         following = self._perform_here(request, settings, response.tag, None)
         following.history = [*response.history, response]
         return following
