@@ -96,11 +96,14 @@ class ResponseBody:
             finally:
                 self._lock.release()
         else:
-            # The reader owns the connection: wake it, by way of its abort handle, which
-            # touches the connection only while it is the reader's.
-            self._abort.abort(
-                lambda: ResponseClosed("the response was closed while its body was read")
-            )
+            self.wake()
+
+    def wake(self) -> None:
+        """
+        End the read of another thread, which then closes: the connection is the reader's. By
+        way of its abort handle, which touches the connection only while that is so.
+        """
+        self._abort.abort(lambda: ResponseClosed("the response was closed while its body was read"))
 
     def _next_piece(self) -> bytes:
         if self._lease is None:

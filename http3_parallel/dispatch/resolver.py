@@ -228,7 +228,7 @@ def _perform(state: _State, lookup: _Lookup) -> None:
             del state.pending[lookup.key]
         if lookup.addresses:
             state.kept.pop(lookup.key, None)
-            while len(state.kept) >= MAX_KEPT:
+            if len(state.kept) >= MAX_KEPT:
                 del state.kept[next(iter(state.kept))]
             state.kept[lookup.key] = (time.monotonic() + KEEP_SECONDS, lookup.addresses)
         waiting, lookup.waiting = lookup.waiting, []

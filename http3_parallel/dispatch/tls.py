@@ -73,7 +73,7 @@ def ssl_context(config: SSLConfig, trust_env: bool) -> ssl.SSLContext:
         context = _make(config, cafile, capath, keylog)
         with _lock:
             context = _kept.setdefault(key, context)
-            while len(_kept) > MAX_KEPT:
+            if len(_kept) > MAX_KEPT:
                 _kept.popitem(last=False)
     return context
 
