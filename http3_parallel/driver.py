@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import typing
 
 from .dispatch import Context, Dispatcher
@@ -14,6 +15,8 @@ __all__ = ["Driver"]
 #: How much of a body that nobody wants is read, in bytes, for the sake of its connection. More
 #: costs more than a new one.
 _DISCARD_BYTES = 64 * 1024
+#: And for how long, if it comes in drips.
+_DISCARD_SECONDS = 0.5
 
 
 class Driver:
@@ -41,63 +44,63 @@ class Driver:
                     if error.request is None:
                         error.request = self._request
                     argument, resume = error, flow.throw
+                except Exception as error:
+                    # Of the user's code, whether that is a dispatcher, auth or a body.
+                    self._add_note(error)
+                    raise
         finally:
             # What is raised refers to this frame: it must not refer back.
             del argument, resume, flow
 
     def _perform(self, step: Step) -> typing.Any:
-        abort = self._context.abort
         if isinstance(step, Send):
+            self._request = step.request
             return self._send(step.request)
         if isinstance(step, Read):
-            if self._dispatcher.abortable:
-                return step.response.read()
-            return self._in_user_code(step.response.read)
+            return self._dispatched(step.response.read)
         if isinstance(step, Discard):
-            return self._discard(step.response)
+            return self._dispatched(lambda: self._discard(step.response))
+        abort = self._context.abort
         if isinstance(step, Next):
-            return self._in_user_code(lambda: _advance(step))
+            with abort.user_code():
+                return _advance(step)
         assert isinstance(step, Sleep)
         abort.phase = "waiting to try again"
         return abort.sleep(step.seconds)
 
-    def _send(self, request: Request) -> Response:
-        self._request = request
+    def _dispatched(self, function: typing.Callable[[], typing.Any]) -> typing.Any:
+        """Call what is the dispatcher's: that of a user, unless it says that it can be aborted."""
         if self._dispatcher.abortable:
-            response = self._dispatcher.send(request, self._context)
-        else:
-            response = self._in_user_code(lambda: self._dispatcher.send(request, self._context))
+            return function()
+        with self._context.abort.user_code():
+            return function()
+
+    def _send(self, request: Request) -> Response:
+        response = self._dispatched(lambda: self._dispatcher.send(request, self._context))
         if not isinstance(response, Response):
-            raise TypeError(f"a dispatcher returns a Response, not {response!r}")
+            name = type(self._dispatcher).__name__
+            raise TypeError(f"{name}.send() returns a Response, not {response!r}")
         if response.request is None:
             response.request = request
         return response
 
-    def _in_user_code(self, function: typing.Callable[[], typing.Any]) -> typing.Any:
-        try:
-            with self._context.abort.user_code():
-                return function()
-        except HTTPError:
-            raise
-        except BaseException as error:
-            if hasattr(error, "add_note"):  # Python 3.11
-                error.add_note(
-                    f"while requesting {self._request.method} {self._request.url.redacted}"
-                )
-            raise
-
     def _discard(self, response: Response) -> None:
+        end = time.monotonic() + _DISCARD_SECONDS
         try:
             read = 0
             for chunk in response.raw():
                 read += len(chunk)
-                if read > _DISCARD_BYTES:
+                if read > _DISCARD_BYTES or time.monotonic() > end:
                     break
         except HTTPError:
             # A body of no interest that breaks is of no interest. An abort is.
             self._context.abort.check()
         finally:
             response.close()
+
+    def _add_note(self, error: Exception) -> None:
+        if hasattr(error, "add_note"):  # Python 3.11
+            error.add_note(f"while requesting {self._request.method} {self._request.url.redacted}")
 
 
 def _advance(step: Next) -> Request | None:
