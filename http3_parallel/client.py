@@ -35,7 +35,7 @@ from .dispatch import Context, Dispatcher, NetworkDispatch
 from .driver import Driver
 from .exceptions import ClientClosed, HTTPError, UnsupportedScheme
 from .flow import Policy, follow, run
-from .methods import RequestMethods
+from .methods import RequestMethods, SendOptions
 from .models import (
     URL,
     Headers,
@@ -52,7 +52,7 @@ from .workers import Workers, end_at_exit
 if typing.TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-    from .methods import BodyOptions, SendOptions
+    from .methods import BodyOptions
 
 __all__ = ["Client"]
 
@@ -60,7 +60,9 @@ logger = logging.getLogger("http3_parallel")
 
 #: Threads of a client: enough for slow upstreams, few enough for any system's defaults.
 MAX_WORKERS = 128
-#: Of them, for one block: so that one on a dead upstream does not take the whole client.
+#: As http3 had it, and browsers have it.
+MAX_REDIRECTS = 20
+#: Of the threads, for one block: so that one on a dead upstream does not take the whole client.
 BLOCK_WORKERS = 32
 #: How long closing waits, in seconds, for threads that have nothing left to do.
 _JOIN_SECONDS = 2.0
@@ -115,7 +117,7 @@ class Client(RequestMethods[Response]):
         cert: CertTypes | None = None,
         timeout: TimeoutTypes = DEFAULT_TIMEOUT_CONFIG,
         pool_limits: PoolLimits | None = None,
-        max_redirects: int = 20,
+        max_redirects: int = MAX_REDIRECTS,
         dispatch: Dispatcher | None = None,
         base_url: URLTypes | None = None,
         headers: HeaderTypes | None = None,
@@ -124,29 +126,56 @@ class Client(RequestMethods[Response]):
         trust_env: bool = True,
         max_workers: int = MAX_WORKERS,
     ) -> None:
-        self.auth = auth
+        self._given_auth = auth
         self._auth = as_auth(auth)
         self._ssl = SSLConfig(verify=verify, cert=cert)
         self._timeout = TimeoutConfig(timeout)
-        self.max_workers = check_count("max_workers", max_workers, 1) or MAX_WORKERS
-        self.max_redirects = max_redirects
-        self.base_url = None if base_url is None else URL(base_url)
+        self._max_workers = check_count("max_workers", max_workers, 1) or MAX_WORKERS
+        most = check_count("max_redirects", max_redirects, 0)
+        self._max_redirects = MAX_REDIRECTS if most is None else most
+        self._base_url = None if base_url is None else URL(base_url)
         self.headers = Headers(headers)
-        self.retries = retries if isinstance(retries, Retry) else Retry(retries)
+        self._retries = retries if isinstance(retries, Retry) else Retry(retries)
         if dispatch is not None and not isinstance(dispatch, Dispatcher):
             raise TypeError(f"dispatch is a Dispatcher, not {dispatch!r}")
         self._dispatch = dispatch
+        if pool_limits is not None and not isinstance(pool_limits, PoolLimits):
+            raise TypeError(f"pool_limits is a PoolLimits, not {pool_limits!r}")
         self._limits = pool_limits or PoolLimits(
             soft_limit=self.max_workers,
             hard_limit=max(100, self.max_workers),
             pool_timeout=DEFAULT_TIMEOUT_CONFIG.connect_timeout,
         )
+        if proxies is not None and not isinstance(proxies, typing.Mapping):
+            raise TypeError(f"proxies is a dict of scheme to URL, not {type(proxies).__name__}")
         self._proxies = None if proxies is None else dict(proxies)
         self._trust_env = trust_env
         self._closed = False
         self._defaults = self.settings({})
         self._states: dict[int, _State] = {}
         self._state = self._new_state()
+
+    # Settings: read-only, since threads share them. The headers may be changed in place.
+
+    @property
+    def auth(self) -> AuthTypes | None:
+        return self._given_auth
+
+    @property
+    def base_url(self) -> URL | None:
+        return self._base_url
+
+    @property
+    def max_redirects(self) -> int:
+        return self._max_redirects
+
+    @property
+    def max_workers(self) -> int:
+        return self._max_workers
+
+    @property
+    def retries(self) -> Retry:
+        return self._retries
 
     # Requests.
 
@@ -156,7 +185,11 @@ class Client(RequestMethods[Response]):
         `stream=True`. Raises an `HTTPError` if it fails.
         """
         tag, deadline = options.pop("tag", None), options.pop("deadline", None)
-        request, settings = self.prepare(method, url, options)
+        try:
+            request, settings = self.prepare(method, url, options)
+        except HTTPError as error:
+            error.tag = tag
+            raise
         return self._perform_here(request, settings, tag, deadline)
 
     def send(self, request: Request, **options: Unpack[SendOptions]) -> Response:
@@ -258,32 +291,24 @@ class Client(RequestMethods[Response]):
 
     def settings(self, options: typing.Mapping[str, typing.Any]) -> _Settings:
         """Settings for one request. Raises `TypeError` and `ValueError`."""
-        return self._settle(**options)
-
-    def _settle(
-        self,
-        *,
-        stream: bool = False,
-        auth: AuthTypes | None = None,
-        allow_redirects: bool = True,
-        cert: CertTypes | None = None,
-        verify: VerifyTypes | None = None,
-        timeout: TimeoutTypes = None,
-    ) -> _Settings:
+        unknown = options.keys() - SendOptions.__annotations__.keys()
+        if unknown:
+            raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
+        auth, timeout = options.get("auth"), options.get("timeout")
         return _Settings(
             policy=Policy(
                 auth=self._auth if auth is None else as_auth(auth),
-                retries=self.retries,
-                allow_redirects=allow_redirects,
-                max_redirects=self.max_redirects,
-                stream=stream,
+                retries=self._retries,
+                allow_redirects=options.get("allow_redirects", True),
+                max_redirects=self._max_redirects,
+                stream=options.get("stream", False),
             ),
             timeout=self._timeout if timeout is None else TimeoutConfig(timeout),
-            ssl=self._ssl.with_overrides(verify=verify, cert=cert),
+            ssl=self._ssl.with_overrides(verify=options.get("verify"), cert=options.get("cert")),
         )
 
     def perform(self, request: Request, settings: _Settings, abort: Abort) -> Response:
-        """Run one request to its end, in this thread. Raises its `HTTPError`, or the user code's."""
+        """Run one request to its end, in this thread. Raises its `HTTPError`, or a user's."""
         started = time.perf_counter()
         driver = Driver(
             self._here().dispatcher,

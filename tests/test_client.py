@@ -530,6 +530,8 @@ def our_threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if "http3_parallel" in thread.name}
 
 
+# The sockets tell, as Python's own do, that nobody closed them.
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_a_client_that_is_dropped_unclosed_leaves_nothing_behind(server: Site) -> None:
     before = our_threads()
     url = server.answer("/", "x")
@@ -927,14 +929,13 @@ def test_a_wrong_argument_is_a_type_error_that_names_it(
         {"timeout": float("nan")},
         {"deadline": -1},
         {"cert": ("a", "b", "c", "d")},
-        {"auth": ("a:b", "c")},
         {"headers": {"x": "a\r\nb"}},
         {"headers": {"bad name": "x"}},
     ],
 )
 def test_a_wrong_value_is_a_value_error(options: dict[str, typing.Any]) -> None:
     with http3.Client(dispatch=FunctionDispatch(never)) as client:
-        with pytest.raises(ValueError) as caught:
+        with pytest.raises(ValueError, match=next(iter(options)).rstrip("s")) as caught:
             client.get("http://x/", **options)
         assert not isinstance(caught.value, http3.HTTPError)
 
