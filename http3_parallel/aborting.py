@@ -104,6 +104,15 @@ class Abort:
                 self._wake()
             return not self._in_user_code
 
+    def mark(self, error: typing.Callable[[], HTTPError]) -> None:
+        """
+        The first half of `abort`: wakes nobody, but whatever the request does next raises. For
+        those who end several, before they wake the first.
+        """
+        with self._lock:
+            if self._error is None:
+                self._error = error
+
     def check(self) -> None:
         """Raise if the request was aborted."""
         if self._error is not None:

@@ -25,6 +25,7 @@ which a thread that no longer exists may hold.
 from __future__ import annotations
 
 import contextvars
+import functools
 import os
 import threading
 import time
@@ -97,11 +98,11 @@ class _Runner:
         self._block._refused(self, error)
 
 
-def _left() -> HTTPError:
+def _left(_: object = None) -> HTTPError:
     return RequestCancelled("the block was left before this was complete")
 
 
-def _cancelled() -> HTTPError:
+def _cancelled(_: object) -> HTTPError:
     return RequestCancelled("the request was cancelled before it completed")
 
 
@@ -268,7 +269,7 @@ class Block:
 
     def expire_handle(self, handle: PendingResponse) -> None:
         """The deadline of one has passed. On the clock's thread."""
-        self._end([handle], DONE, handle._deadline_error)
+        self._end([handle], DONE, PendingResponse._deadline_error)
         self.staff()
 
     def expire(self) -> None:
@@ -276,8 +277,7 @@ class Block:
         with self.lock:
             self._expired = True
             streams = list(self._streams)
-        for handle in self._all_pending():
-            self._end([handle], DONE, handle._deadline_error)
+        self._end(self._all_pending(), DONE, PendingResponse._deadline_error)
         for abort in streams:
             Expiry(abort, self.deadline).expire()
 
@@ -346,24 +346,36 @@ class Block:
         self,
         handles: typing.Iterable[PendingResponse],
         state: str,
-        error: typing.Callable[[], HTTPError],
+        error: typing.Callable[[PendingResponse], HTTPError],
     ) -> None:
         """Move `handles` to `state` from outside their worker, and wake that."""
-        for handle in handles:
-            with self.lock:
-                if state not in MOVES[handle._state]:
-                    continue
-                abort = handle._abort
-                if state is DONE:
-                    handle._error = error()
-                self._move(handle, state)
-                if abort is None:  # it was in line
-                    handle._context = handle._settings = None
-                    self._line.done(handle)
-            if abort is not None:
-                abort.abort(error)
-            if handle._future is not None:
-                handle._future.follow()
+        # First everything is ended, then the first one woken: the worker or the connection that
+        # this sets free must not go to another of them, which would be sent on the way out.
+        aborts: list[tuple[Abort, typing.Callable[[], HTTPError]]] = []
+        futures: list[HandleFuture] = []
+        try:
+            for handle in handles:
+                with self.lock:
+                    if state not in MOVES[handle._state]:
+                        continue
+                    abort = handle._abort
+                    if state is DONE:
+                        handle._error = error(handle)
+                    self._move(handle, state)
+                    if abort is None:  # it was in line
+                        handle._context = handle._settings = None
+                        self._line.done(handle)
+                    if handle._future is not None:
+                        futures.append(handle._future)
+                if abort is not None:
+                    aborts.append((abort, functools.partial(error, handle)))
+            for abort, reason in aborts:
+                abort.mark(reason)
+            for abort, reason in aborts:
+                abort.abort(reason)
+        finally:  # whoever waits for a future would wait for ever
+            for future in futures:
+                future.follow()
 
     def _move(self, handle: PendingResponse, state: str) -> None:
         """One move of the table, with all that hangs on it. Under the lock."""
@@ -473,7 +485,7 @@ class Block:
             alone = not self._runners
         if alone:
 
-            def unavailable() -> HTTPError:
+            def unavailable(_: object) -> HTTPError:
                 failure = WorkersUnavailable(
                     f"no thread could be started to run the request: {error}; lower max_workers, "
                     "or the number of threads of the process"
