@@ -149,9 +149,7 @@ def test_a_stream_that_was_closed_has_no_deadline_any_more(reads: bool) -> None:
 
 
 @contextlib.contextmanager
-def held_up(
-    scenario: Scenario, client: http3.Client, place: Place
-) -> typing.Iterator[None]:
+def held_up(scenario: Scenario, client: http3.Client, place: Place) -> typing.Iterator[None]:
     """With all connections taken, if that is what the scenario is about."""
     with client.parallel() as parallel:
         if scenario.is_held_up:

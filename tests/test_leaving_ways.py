@@ -23,7 +23,7 @@ from scenarios import (
     staged,
     wait_until,
 )
-from servers import PATIENCE, Site, drip_body, RawServer
+from servers import PATIENCE, RawServer, Site, drip_body
 
 #: Seconds that an end takes at most, on a loaded machine.
 SOON = 0.5
@@ -42,7 +42,9 @@ class Mine(BaseException):
     """Not even an `Exception`."""
 
 
-def there(scenario: Scenario, parallel: http3.Parallel, place: Place, **options: typing.Any) -> Crowd:
+def there(
+    scenario: Scenario, parallel: http3.Parallel, place: Place, **options: typing.Any
+) -> Crowd:
     crowd = scenario.submit(parallel, place.url, FEW, **options)
     assert crowd.get_there()
     assert place.wait_arrived(scenario.arriving(FEW))
@@ -115,8 +117,7 @@ def test_ctrl_c_while_a_stream_is_read_leaves_the_block() -> None:
             with client.parallel() as parallel:
                 response = parallel.get(server.url, stream=True).get_response(PATIENCE)
                 thread = interrupt_when(lambda: len(pieces) > 0)
-                for piece in response.stream():
-                    pieces.append(piece)
+                pieces.extend(response.stream())
         thread.join(PATIENCE)
         assert response.is_closed
         assert_nothing_is_busy(client, parallel)
