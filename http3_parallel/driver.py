@@ -105,6 +105,9 @@ class Driver:
 
 def _advance(step: Next) -> Request | None:
     try:
-        return step.steps.send(step.response) if step.response is not None else next(step.steps)
+        request = step.steps.send(step.response) if step.response is not None else next(step.steps)
     except StopIteration:
         return None
+    if not isinstance(request, Request):
+        raise TypeError(f"the steps() of an Auth yields requests, not {request!r}")
+    return request

@@ -853,6 +853,52 @@ def test_a_dispatcher_that_returns_no_response_is_a_type_error(
             call(client, "http://x/")
 
 
+class WrongAuth(http3.Auth):
+    def steps(self, request: http3.Request) -> typing.Any:
+        yield "no request"
+
+
+@every_way
+def test_auth_that_yields_no_request_is_a_type_error(call: Call) -> None:
+    with http3.Client(dispatch=FunctionDispatch(never)) as client:
+        with pytest.raises(TypeError, match="yields requests, not 'no request'"):
+            call(client, "http://x/", auth=WrongAuth())
+
+
+def broken_body() -> typing.Iterator[bytes]:
+    yield b"first"
+    raise http3.ReadError("reset")
+
+
+@every_way
+def test_a_redirects_body_that_breaks_does_not_matter(call: Call) -> None:
+    def answer(request: http3.Request) -> http3.Response:
+        if request.url.path == "/":
+            return http3.Response(302, headers={"Location": "/next"}, content=broken_body())
+        return ok(request)
+
+    with http3.Client(dispatch=FunctionDispatch(answer)) as client:
+        assert call(client, "http://x/").url == "http://x/next"
+
+
+def test_a_redirects_body_is_read_only_for_a_while() -> None:
+    taken = []
+
+    def long_body() -> typing.Iterator[bytes]:
+        for number in range(1000):
+            taken.append(number)
+            yield b"x" * 1024
+
+    def answer(request: http3.Request) -> http3.Response:
+        if request.url.path == "/":
+            return http3.Response(302, headers={"Location": "/next"}, content=long_body())
+        return ok(request)
+
+    with http3.Client(dispatch=FunctionDispatch(answer)) as client:
+        assert client.get("http://x/").url == "http://x/next"
+    assert 0 < len(taken) < 100
+
+
 def test_a_dispatcher_may_stream_and_is_told_of_the_end() -> None:
     ends: list[str] = []
 
