@@ -364,7 +364,6 @@ class Block:
                     self._move(handle, state)
                     if abort is None:  # it was in line
                         handle._context = handle._settings = None
-                        self._line.done(handle)
                     if handle._future is not None:
                         futures.append(handle._future)
                 if abort is not None:
@@ -394,7 +393,7 @@ class Block:
             handle._timer = None
 
     def __del__(self) -> None:
-        if self._own_workers:
+        if getattr(self, "_own_workers", False):  # not there if __init__ was interrupted
             self._workers.stop_soon()
 
     # On a worker.
@@ -466,16 +465,23 @@ class Block:
 
     def _keep_stream(self, handle: PendingResponse, abort: Abort, response: Response) -> None:
         """The block goes on to answer for a body that is delivered unread."""
-        self._streams[abort] = weakref.ref(response)
         forget, timer = self._streams.pop, None
         if handle._timer is not None and handle._expires is not None:
             timer = self._workers.schedule(handle._expires, Expiry(abort, handle._deadline))
+        call_soon, pid = self._workers.call_soon, self.pid
 
-        def closed() -> None:  # also called by a finalizer: takes no lock
+        def closed() -> None:
             forget(abort, None)
             if timer is not None:
                 timer.cancel()
 
+        def dropped(_: object) -> None:  # called by a finalizer: takes no lock
+            closed()
+            if os.getpid() == pid:
+                # The server is to see it now, not when the pool next looks.
+                call_soon(lambda: abort.abort(_left))
+
+        self._streams[abort] = weakref.ref(response, dropped)
         response._add_on_close(closed)
 
     def _refused(self, runner: _Runner, error: BaseException) -> None:

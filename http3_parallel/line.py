@@ -6,7 +6,10 @@ wait beside the line, so that a thousand for a slow host never delay one for ano
 hold a worker. A place is reserved when a request becomes ready and is handed to the next of its
 host when it ends. Every operation costs the same, however long the line is.
 
-Not locked: the block does that.
+Not locked: the block does that. `add` is what the main thread calls, where a signal handler's
+exception may strike, or a handler may cancel: each of its steps is harmless if the next never
+comes. The rest is for workers, and so what was cancelled gives its place back when a worker
+comes upon it.
 """
 
 from __future__ import annotations
@@ -58,8 +61,11 @@ class Line(typing.Generic[T]):
             if len(host.active) >= self._max_per_host:
                 host.waiting.append(item)
                 return
+            # Ready first: a place for something that never gets its turn would be lost.
+            self._ready.append(item)
             host.active.add(item)
-        self._ready.append(item)
+        else:
+            self._ready.append(item)
 
     def take(self) -> T | None:
         """The next one, which then holds its host's place until `done`."""
@@ -67,10 +73,11 @@ class Line(typing.Generic[T]):
             item = self._ready.popleft()
             if self._waits(item):
                 return item
+            self.done(item)
         return None
 
     def done(self, item: T) -> None:
-        """`item` has ended, or will not be taken: its place goes to the next of its host."""
+        """`item`, which was taken, has ended: its place goes to the next of its host."""
         if self._max_per_host is None:
             return
         key = self._host_of(item)
