@@ -21,7 +21,7 @@ import typing
 
 from .aborting import Signal
 from .exceptions import NoPendingResponses, WaitTimeout
-from .pending import ENDED, PendingResponse
+from .pending import CANCELLED, ENDED, PendingResponse
 
 if typing.TYPE_CHECKING:
     from .block import Block
@@ -45,6 +45,9 @@ class Completions:
 
     def add(self, handle: PendingResponse) -> None:
         self.open.add(handle)
+        # By a signal handler, for which the lock is none, since it was submitted.
+        if handle._state == CANCELLED:
+            self.open.discard(handle)
 
     def finish(self, handle: PendingResponse) -> None:
         """It is DONE: next in line to be taken, unless it was claimed."""
@@ -89,6 +92,9 @@ class Completions:
                 signal = Signal()
                 if waiting:
                     self._waiters.append(signal)
+                    # A signal handler, for which the lock is none, may have cancelled the last.
+                    if not self.open:
+                        signal.set()
             if not waiting:
                 raise WaitTimeout(
                     f"no response completed within {timeout} s; the requests go on: wait again, "
@@ -126,7 +132,7 @@ class Completions:
             with block.lock:
                 _forget(signal, handle._waiters)
                 if handle._state not in ENDED and not handle._waiters:
-                    self.open.add(handle)  # the claim is given back
+                    self.add(handle)  # the claim is given back
         if handle._state not in ENDED:
             raise WaitTimeout(
                 f"the response did not complete within {timeout} s; the request goes on: wait "
