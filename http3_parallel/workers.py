@@ -23,6 +23,7 @@ It is started when first needed, and ends with the pool.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import heapq
 import queue
@@ -31,6 +32,8 @@ import time
 import typing
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+
+from .aborting import Signal
 
 __all__ = ["Job", "Timer", "Workers", "end_at_exit"]
 
@@ -79,6 +82,19 @@ class Timer:
 _current = threading.local()
 
 
+class _Foreman(threading.Thread):
+    def __init__(self, work: typing.Callable[[], None], *, daemon: bool) -> None:
+        super().__init__(target=work, name="http3_parallel foreman", daemon=daemon)
+        self.launched = Signal()
+
+    def end(self, when: float) -> None:
+        """Wait for its end, until `when` on the clock of `time.monotonic`."""
+        if self.launched.wait(when - time.monotonic()):
+            self.launched.set()  # for who comes next
+            if self.ident is not None:
+                self.join(max(0.0, when - time.monotonic()))
+
+
 class Workers:
     """At most `max_workers` threads, started when there is work and none is idle."""
 
@@ -124,7 +140,7 @@ class Workers:
         self._tell_foreman(timer)
         return timer
 
-    def call_soon(self, callback: typing.Callable[[], None]) -> None:
+    def call_soon(self, callback: typing.Callable[[], object]) -> None:
         """Have `callback` called on the foreman's thread. Takes no lock: for finalizers."""
         self._tell_foreman(callback)
 
@@ -140,29 +156,41 @@ class Workers:
         if Workers.current() is not self:
             end = time.monotonic() + timeout
             for foreman in list(self._foremen):
-                foreman.join(max(0.0, end - time.monotonic()))
+                foreman.end(end)
 
     def _tell_foreman(self, message: typing.Any) -> None:
         self._messages.put(message)
         if not self._foremen:
-            # Interrupted before it is noted, this is done again: two foremen work as well as
-            # one, and a thread whose start was interrupted badly is a daemon that only waits.
             try:
-                foreman = self._start_foreman()
+                self._start_foreman()
             except RuntimeError as error:
                 self._refuse(error)
-            else:
-                self._foremen.append(foreman)
 
-    def _start_foreman(self) -> threading.Thread:
-        name = "http3_parallel foreman"
+    def _start_foreman(self) -> None:
         try:
-            foreman = threading.Thread(target=self._foreman, name=name, daemon=True)
+            foreman = _Foreman(self._foreman, daemon=True)
         except RuntimeError:  # a subinterpreter has no daemon threads
-            foreman = threading.Thread(target=self._foreman, name=name, daemon=False)
+            foreman = _Foreman(self._foreman, daemon=False)
             end_at_exit(self)
-        foreman.start()
-        return foreman
+        try:
+            self._foremen.append(foreman)
+            # ``Thread.start()`` waits in Python code of the standard library: an exception of a
+            # signal handler would leave that half done, and come out as another. So a thread
+            # that no signal interrupts calls it; starting this one is a single call in C.
+            _thread.start_new_thread(self._launch, (foreman,))
+        except BaseException:
+            # Interrupted, this is done again: two foremen work as well as one.
+            self._foremen.clear()
+            raise
+
+    def _launch(self, foreman: _Foreman) -> None:
+        try:
+            foreman.start()
+        except RuntimeError as error:
+            self._foremen.clear()
+            self._refuse(error)
+        finally:
+            foreman.launched.set()
 
     def end_now(self) -> None:
         self.stop_soon()
