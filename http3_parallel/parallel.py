@@ -195,6 +195,7 @@ class Map(typing.Iterator[PendingResponse]):
 
     def __del__(self) -> None:
         # A finalizer may run anywhere, also under a lock: the foreman does it.
-        left = list(self._completions.open)
+        completions = getattr(self, "_completions", None)  # if __init__ got that far
+        left = [] if completions is None else list(completions.open)
         if left:
             self._block.cancel_soon(left)
