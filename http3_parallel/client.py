@@ -431,6 +431,7 @@ class Client(RequestMethods[Response]):
         state.workers.stop_soon()
 
     def __enter__(self) -> Self:
+        self._check_open()
         return self
 
     def __exit__(self, *exc_info: object) -> None:

@@ -12,6 +12,7 @@ import math
 import os
 import random
 import ssl
+import threading
 import time
 import typing
 from collections.abc import Iterable
@@ -38,9 +39,10 @@ def check_seconds(name: str, value: object) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} is a number of seconds or None, not {value!r}")
-    if math.isnan(value) or value < 0:
+    if not value >= 0:  # NaN is not either
         raise ValueError(f"{name} must be 0 or more seconds, not {value!r}")
-    return None if math.isinf(value) else float(value)
+    # Longer than any clock of the system can wait is for ever.
+    return float(value) if value < threading.TIMEOUT_MAX else None
 
 
 def check_count(name: str, value: object, least: int) -> int | None:

@@ -23,7 +23,7 @@ class SendOptions(typing.TypedDict, total=False):
     * `stream`: return at the head; the body is read by who has the response.
     * `auth`: a ``(user, password)`` tuple, or a callable that takes the `Request` and returns
       one. None: the client's.
-    * `allow_redirects`: whether redirects are followed. By default they are, but for HEAD.
+    * `allow_redirects`: whether redirects are followed. By default they are, except by `head()`.
     * `cert`, `verify`: see `SSLConfig`. None: the client's.
     * `timeout`: seconds, a tuple, or a `TimeoutConfig`. None: the client's.
     * `deadline`: seconds from the call until the request must be complete, its body and

@@ -287,6 +287,13 @@ def test_the_timeout_is_five_seconds_unless_said_otherwise() -> None:
     ]
 
 
+@pytest.mark.parametrize("seconds", [float("inf"), 1e10, 1e300, 10**400])
+def test_longer_than_anyone_can_wait_is_for_ever(
+    client: http3.Client, server: Site, seconds: float
+) -> None:
+    assert client.get(server.answer("/", "x"), timeout=seconds, deadline=seconds).text == "x"
+
+
 @every_way
 def test_a_read_timeout_says_how_long_it_was(call: Call) -> None:
     with RawServer(hang_before_response) as server, http3.Client(timeout=60) as client:
@@ -479,6 +486,7 @@ def test_a_closed_client_is_closed(server: Site) -> None:
         lambda: client.get(url),
         lambda: client.send(http3.Request("GET", url)),
         lambda: client.parallel(),
+        client.__enter__,
         redirect.next,
     ):
         with pytest.raises(http3.ClientClosed, match="make another"):
