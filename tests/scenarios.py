@@ -243,13 +243,12 @@ class Scenario:
     def submit(
         self, parallel: http3.Parallel, url: str, number: int, **options: typing.Any
     ) -> Crowd:
-        return Crowd(
-            self,
-            [
-                parallel.request(self.method, each, **self.request(), **options)
-                for each in self.urls(url, number)
-            ],
-        )
+        """Submit them all; `options` are for those that will be in the state."""
+        handles = []
+        for n, each in enumerate(self.urls(url, number)):
+            more = {} if self.is_held_up and n < HELD else options
+            handles.append(parallel.request(self.method, each, **self.request(), **more))
+        return Crowd(self, handles)
 
     def __str__(self) -> str:
         return self.name

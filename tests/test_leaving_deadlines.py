@@ -13,6 +13,7 @@ import http3_parallel as http3
 from scenarios import (
     DELIVERED,
     FEW,
+    HELD,
     SCENARIOS,
     Crowd,
     Place,
@@ -60,8 +61,8 @@ def submit(
     return None
 
 
-def assert_expired(crowd: Crowd, ends_at: float) -> None:
-    for handle in crowd.handles:
+def assert_expired(crowd: Crowd, handles: list[http3.PendingResponse], ends_at: float) -> None:
+    for handle in handles:
         assert not handle.cancelled()
         with pytest.raises(http3.DeadlineExceeded) as caught:
             handle.get_response(PATIENCE)
@@ -84,9 +85,14 @@ def test_a_deadline_ends_what_is(scenario: Scenario, whose: str) -> None:
                 crowd = submit(scenario, parallel, place, deadline, of_request)
                 if crowd is None:
                     return False
-                assert_expired(crowd, ends_at)
-                assert place.wait_all_closed()
-                assert_nothing_is_busy(client, parallel)
+                ended = crowd.handles if whose == "block" else crowd.waiting
+                assert_expired(crowd, ended, ends_at)
+                if ended == crowd.handles:
+                    assert place.wait_all_closed()
+                    assert_nothing_is_busy(client, parallel)
+            if scenario.is_held_up:
+                assert place.server is not None
+                assert len(place.server.connections) == HELD, "what waited was begun"
         return True
 
     in_time(attempt)
