@@ -106,7 +106,7 @@ class Workers:
         self._lock = threading.Lock()
         self._threads = 0
         self._idle = 0
-        self._foremen: list[threading.Thread] = []
+        self._foremen: list[_Foreman] = []
         self._stopped = False
 
     @staticmethod
