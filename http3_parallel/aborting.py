@@ -10,8 +10,8 @@ The guarantees:
    under the handle's lock.
 3. *The flag is set first.* Cancelling can look like success (an aborted reader sees a clean
    end of the body), so whoever reads must `check()` after each read and before believing it.
-4. *A wait can be interrupted by a signal without leaving anything locked.* All waits are one
-   ``Lock.acquire`` in C. ``threading.Event`` and ``Condition`` enter their lock in Python
+4. *A wait can be interrupted by a signal, soon, and without leaving anything locked.* All waits
+   are a ``Lock.acquire`` in C. ``threading.Event`` and ``Condition`` enter their lock in Python
    code, where a `KeyboardInterrupt` can strike between the acquire and the ``with``.
 
 An abort is never a file descriptor's business: ``close()`` from another thread wakes nobody,
@@ -29,6 +29,11 @@ import typing
 from .exceptions import DeadlineExceeded, HTTPError
 
 __all__ = ["Abort", "Expiry", "Signal", "shutdown_socket"]
+
+
+#: Seconds for which the main thread waits without a look at its signals. One that comes just as
+#: the thread is about to sleep in the system does not wake it, and on Windows none does.
+_SLICE = 0.1
 
 
 class Signal:
@@ -49,9 +54,20 @@ class Signal:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait at most `timeout` seconds (None: until set). Returns whether it was set."""
+        if threading.current_thread() is threading.main_thread():
+            return self._wait_in_slices(timeout)
         if timeout is None:
             return self._lock.acquire()
         return self._lock.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX))
+
+    def _wait_in_slices(self, timeout: float | None) -> bool:
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = _SLICE if end is None else min(_SLICE, max(0.0, end - time.monotonic()))
+            if self._lock.acquire(timeout=left):
+                return True
+            if end is not None and time.monotonic() >= end:
+                return False
 
 
 def shutdown_socket(sock: socket.socket) -> None:

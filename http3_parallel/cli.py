@@ -20,7 +20,7 @@ from .api import parallel
 from .client import BLOCK_WORKERS
 from .config import DEFAULT_TIMEOUT_CONFIG
 from .demo import run_demo
-from .exceptions import HTTPError
+from .exceptions import HTTPError, redacted_text
 from .pending import PendingResponse
 
 __all__ = ["main"]
@@ -54,7 +54,7 @@ class _Tally:
             size = len(response.content)
         except HTTPError as error:
             self.failed += 1
-            asked = _redacted_text(error.url) if error.request is None else error.url.redacted
+            asked = redacted_text(error.url) if error.request is None else error.url.redacted
             return f"ERR {'-':>10}   {'-':>8}    {asked}  {type(error).__name__}: {error.message}"
         self.bytes += size
         if response.is_error:
@@ -72,15 +72,6 @@ class _Tally:
         if interrupted:
             return f"interrupted after {seconds:.2f} s: {counts}; the rest was cancelled"
         return f"{counts} in {seconds:.2f} s"
-
-
-def _redacted_text(url: object) -> str:
-    """What was given as a URL and is none, without what may be a password or a query's value."""
-    scheme, slashes, rest = str(url).rpartition("//") if "//" in str(url) else ("", "", str(url))
-    _, at, rest = rest.rpartition("@")
-    rest, mark, _ = rest.partition("?")
-    rest = rest.partition("#")[0]
-    return scheme + slashes + ("…@" if at else "") + rest + ("?…" if mark else "")
 
 
 def _print_line(line: str) -> None:

@@ -46,6 +46,7 @@ else. The foreign exception behind it, if there is one, is its ``__cause__``.
 from __future__ import annotations
 
 import concurrent.futures
+import re
 import sys
 import typing
 
@@ -136,9 +137,11 @@ class HTTPError(Exception):
         return self._url if self.request is None else self.request.url
 
     def __str__(self) -> str:
-        if self.request is None:
+        if self.request is not None:
+            return f"{self.message} [{self.request.method} {self.request.url.redacted}]"
+        if self._method is None and self._url is None:
             return self.message
-        return f"{self.message} [{self.request.method} {self.request.url.redacted}]"
+        return f"{self.message} [{self._method} {redacted_text(self._url)}]"
 
     def __reduce__(self) -> tuple[typing.Any, ...]:
         state = self.__dict__.copy()
@@ -159,6 +162,16 @@ class HTTPError(Exception):
         self.__dict__.update(state)
         if cause is not None:
             self.__cause__ = PickledCause(cause)
+
+
+def redacted_text(url: object) -> str:
+    """What was given as a URL and is none, without what may be a password or a query's value."""
+    text = str(url)
+    scheme = "".join(re.findall(r"\A[A-Za-z][A-Za-z0-9+.-]*://", text))
+    _, at, rest = text[len(scheme) :].rpartition("@")  # wherever a password would have ended
+    rest, mark, _ = rest.partition("#")[0].partition("?")
+    shown = f"{scheme}{'…@' if at else ''}{rest[:200]}{'?…' if mark else ''}"
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)
 
 
 def _rebuild(cls: type[HTTPError], args: tuple[typing.Any, ...]) -> HTTPError:
@@ -273,7 +286,7 @@ class DecodingError(HTTPError, ValueError):
 
 
 class ResponseTooLarge(HTTPError):
-    """The response is larger than allowed."""
+    """The head of the response, or its trailers, are larger than any honest server's."""
 
 
 class RedirectError(HTTPError):

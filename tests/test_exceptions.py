@@ -111,9 +111,25 @@ def test_the_text_has_method_and_url_but_no_secrets(error_class: type[HTTPError]
 
 
 def test_an_error_without_request_tells_what_was_given() -> None:
-    error = InvalidURL("No host", method="GET", url="http://")
+    error = InvalidURL("no host", method="GET", url="http://")
     assert (error.method, error.url, error.request) == ("GET", "http://", None)
-    assert str(error) == "No host"
+    assert str(error) == "no host [GET http://]"
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("nonsense", "nonsense"),
+        ("http://user:secret@host:99999/path?key=secret#secret", "http://…@host:99999/path?…"),
+        ("user:secret@host//path", "…@host//path"),
+        ("http://user:secret@host//path", "http://…@host//path"),
+        ("http://user:secret?@host/", "http://…@host/"),
+        ("two\r\nlines", "two\\r\\nlines"),
+        (7, "7"),
+    ],
+)
+def test_what_was_given_as_a_url_is_shown_without_its_secrets(given: object, shown: str) -> None:
+    assert str(InvalidURL("it is none", method="GET", url=given)) == f"it is none [GET {shown}]"
     bare = HTTPError()
     assert (bare.method, bare.url, bare.request, bare.tag, str(bare)) == (None,) * 4 + ("",)
 

@@ -78,15 +78,15 @@ def test_a_url_is_normalised(given: str, normal: str) -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("", "No scheme"),
-        ("example.org/path", "No scheme"),
-        ("//example.org/", "No scheme"),
-        ("localhost:8000/", "No host"),
-        ("http://", "No host"),
-        ("http:///path", "No host"),
-        ("http://:80/", "No host"),
-        ("http://user@/", "No host"),
-        ("http:path", "No host"),
+        ("", "no scheme"),
+        ("example.org/path", "no scheme"),
+        ("//example.org/", "no scheme"),
+        ("localhost:8000/", "no host"),
+        ("http://", "no host"),
+        ("http:///path", "no host"),
+        ("http://:80/", "no host"),
+        ("http://user@/", "no host"),
+        ("http:path", "no host"),
         ("http://x:65536/", "above 65535"),
         ("http://x:99999999999999999999/", "above 65535"),
         ("http://x:" + "9" * 5000, "above 65535"),
@@ -120,7 +120,7 @@ def test_a_url_is_normalised(given: str, normal: str) -> None:
         ("http://[::1]x/", "after its IPv6"),
         ("http://x/\ud800", "surrogate"),
         ("http://\ud800/", "host"),
-        ("ht\u212atp://x/", "No scheme"),
+        ("ht\u212atp://x/", "no scheme"),
     ],
 )
 def test_what_is_no_url_is_an_invalid_url(url: str, message: str) -> None:
@@ -152,7 +152,7 @@ def test_relative_references_are_taken_where_allowed() -> None:
     assert URL("//x/y", allow_relative=True).host == "x"
     assert str(URL("/.//x", allow_relative=True)) == "/.//x"
     assert str(URL("", allow_relative=True)) == ""
-    with pytest.raises(InvalidURL, match="No scheme"):
+    with pytest.raises(InvalidURL, match="no scheme"):
         URL(url)
     assert URL(url, allow_relative=True) == url
 

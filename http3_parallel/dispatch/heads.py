@@ -13,7 +13,7 @@ import http.client
 import re
 import typing
 
-__all__ = ["BadMessage", "ResponseReader", "TruncatedMessage"]
+__all__ = ["BadMessage", "OversizedMessage", "ResponseReader", "TruncatedMessage"]
 
 #: Interim responses before the final one. Servers send a few; an endless row is an attack.
 MAX_INTERIM = 32
@@ -31,6 +31,10 @@ _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 class BadMessage(http.client.HTTPException):
     """What came is no HTTP/1.1 message."""
+
+
+class OversizedMessage(BadMessage):
+    """Something in it is larger than anyone needs."""
 
 
 class TruncatedMessage(http.client.HTTPException):
@@ -52,7 +56,7 @@ class _Lines:
         line: bytes = self._fp.readline(limit)
         self._size += len(line)
         if self._size > MAX_HEAD:
-            raise BadMessage(f"a head of more than {MAX_HEAD} bytes")
+            raise OversizedMessage(f"a head of more than {MAX_HEAD} bytes")
         if b"\r" in line[:-2] or b"\0" in line:
             raise BadMessage("a control character in the head")
         self.last = line
@@ -130,7 +134,7 @@ class ResponseReader(http.client.HTTPResponse):
             while (line := lines.readline(65537)) not in _BLANK:
                 if not line:
                     raise TruncatedMessage("the connection ended after an interim response")
-        raise BadMessage(f"more than {MAX_INTERIM} interim responses")
+        raise OversizedMessage(f"more than {MAX_INTERIM} interim responses")
 
     def _frame(self) -> None:
         """Where the body ends, by RFC 9112, section 6.3, without the leniency of the base."""
@@ -176,7 +180,7 @@ class ResponseReader(http.client.HTTPResponse):
                 raise TruncatedMessage("the connection ended within the trailers")
             size += len(line)
             if size > MAX_TRAILERS:
-                raise BadMessage(f"trailers of more than {MAX_TRAILERS} bytes")
+                raise OversizedMessage(f"trailers of more than {MAX_TRAILERS} bytes")
 
     def _safe_read(self, amt: int) -> bytes:
         data: bytes = super()._safe_read(amt)  # type: ignore[misc]  # not in typeshed

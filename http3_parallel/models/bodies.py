@@ -64,7 +64,7 @@ class BodySource:
 
     def pieces(self) -> Iterator[bytes | memoryview]:
         """The body, none of its pieces empty or larger than `PIECE_SIZE`."""
-        raise StreamConsumed("The body of the request stayed behind when it was pickled")
+        raise StreamConsumed("the body of the request stayed behind when it was pickled")
 
 
 class IteratorSource(BodySource):
@@ -85,7 +85,7 @@ class IteratorSource(BodySource):
             iterator = self._unread.pop()
         except IndexError:
             raise StreamConsumed(
-                "The body of the request was an iterator, which can be sent only once: "
+                "the body of the request was an iterator, which can be sent only once: "
                 "give bytes, a list or a file to have it sent again"
             ) from None
         yield from _checked(iterator)
@@ -131,7 +131,7 @@ class FileSource(BodySource):
             yield piece
         if left:
             raise StreamError(
-                f"The file that is the request's body became shorter: {left} bytes are missing"
+                f"the file that is the request's body became shorter: {left} bytes are missing"
             )
 
 
@@ -144,7 +144,7 @@ def _read(file: typing.IO[typing.Any], size: int, start: int | None = None) -> b
         if not getattr(file, "closed", False):
             raise
         raise StreamError(
-            "The file that is the request's body was closed before it was sent: "
+            "the file that is the request's body was closed before it was sent: "
             "keep it open until the response is there"
         ) from error
     if isinstance(piece, str):

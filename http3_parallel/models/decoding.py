@@ -180,7 +180,7 @@ def _begin_deflate(head: bytes, first: bool) -> tuple[_Codec | None, bytes]:
 def _brotli_coding(module: typing.Any) -> _Coding | None:
     def begin(head: bytes, first: bool) -> tuple[_Codec | None, bytes]:
         if not first:
-            raise DecodingError("The body goes on after the end of its br coding")
+            raise DecodingError("the body goes on after the end of its br coding")
         return _Brotli(module.Decompressor()), head
 
     # Releases before 1.2 would decode a bomb in one step.
@@ -275,7 +275,7 @@ def _refuse(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:
     for chunk in chunks:
         if chunk:
             raise DecodingError(
-                f"The body has {count} content codings; at most {MOST_CODINGS} are undone"
+                f"the body has {count} content codings; at most {MOST_CODINGS} are undone"
             )
     yield from ()
 
@@ -301,7 +301,7 @@ def _undo(chunks: Iterator[bytes], coding: _Coding, limit: int) -> Iterator[byte
                         piece, rest = codec.step(rest, limit)
                     except coding.error as error:
                         raise DecodingError(
-                            f"The body's {coding.name} coding is damaged: {error}"
+                            f"the body's {coding.name} coding is damaged: {error}"
                         ) from error
                     for offset in range(0, len(piece), limit):
                         yield piece[offset : offset + limit]
@@ -310,4 +310,4 @@ def _undo(chunks: Iterator[bytes], coding: _Coding, limit: int) -> Iterator[byte
                     data = codec.unused_data
                     codec = None
     if (codec is not None and codec is not _IGNORING) or (first and head):
-        raise DecodingError(f"The body ends before its {coding.name} coding does")
+        raise DecodingError(f"the body ends before its {coding.name} coding does")

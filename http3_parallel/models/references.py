@@ -75,7 +75,7 @@ def encodable() -> typing.Iterator[None]:
     try:
         yield
     except UnicodeEncodeError as error:
-        raise InvalidURL("The URL has a lone surrogate, which no encoding can express") from error
+        raise InvalidURL("the URL has a lone surrogate, which no encoding can express") from error
 
 
 def _quoter(component: str, safe: str) -> typing.Callable[[str], str]:
@@ -89,7 +89,7 @@ def _quoter(component: str, safe: str) -> typing.Callable[[str], str]:
         control = _CONTROL.search(text)
         if control is not None:
             code = ord(control.group())
-            raise InvalidURL(f"The URL has a control character (U+{code:04X}) in its {component}")
+            raise InvalidURL(f"the URL has a control character (U+{code:04X}) in its {component}")
         return "".join([f"%{byte:02X}" for byte in text.encode("utf-8")])
 
     return lambda text: unsafe.sub(replace, text)
@@ -105,13 +105,13 @@ def split_authority(authority: str) -> tuple[str | None, str, str | None]:
     """Userinfo, host, port (RFC 3986, section 3.2)."""
     if "\\" in authority:
         # Browsers take it for a slash: where the host ends would depend on who reads it.
-        raise InvalidURL("The URL has a backslash in its host or credentials")
+        raise InvalidURL("the URL has a backslash in its host or credentials")
     head, at, host = authority.rpartition("@")
     userinfo = head if at else None
     if host.startswith("["):
         literal, bracket, port = host.partition("]")
         if port and not port.startswith(":"):
-            raise InvalidURL("The URL has something other than a port after its IPv6 address")
+            raise InvalidURL("the URL has something other than a port after its IPv6 address")
         return userinfo, literal + bracket, port[1:] if port else None
     host, colon, port = host.partition(":")
     return userinfo, host, port if colon else None
@@ -130,7 +130,7 @@ def _normal_host(host: str) -> str:
                 pass
             else:
                 return f"[{address.lower()}%25{zone}]" if zone else f"[{address.lower()}]"
-        raise InvalidURL("The URL has an IPv6 address that is none: write it as [2001:db8::1]")
+        raise InvalidURL("the URL has an IPv6 address that is none: write it as [2001:db8::1]")
     if len(host) <= LONGEST_HOST:
         if host.isascii():
             host = host.lower()
@@ -140,19 +140,19 @@ def _normal_host(host: str) -> str:
             try:
                 host = idna.encode(host, uts46=True).decode("ascii")
             except UnicodeError as error:
-                raise InvalidURL(f"The URL's host is no internationalised name: {error}") from error
+                raise InvalidURL(f"the URL's host is no internationalised name: {error}") from error
         if len(host) <= LONGEST_HOST and _REG_NAME.fullmatch(host):
             return host
-    raise InvalidURL(f"The URL's host is not a valid host name: {host[:LONGEST_HOST]!r}")
+    raise InvalidURL(f"the URL's host is not a valid host name: {host[:LONGEST_HOST]!r}")
 
 
 def _check_port(port: str) -> None:
     if port and not (port.isascii() and port.isdigit()):
         # Not shown: of "user:pass/word@host" it is a part of the password.
-        raise InvalidURL("The URL's port is not a number")
+        raise InvalidURL("the URL's port is not a number")
     significant = port.lstrip("0")
     if len(significant) > 5 or int(significant or 0) > 65535:
-        raise InvalidURL(f"The URL's port is above 65535: {port[:20]}")
+        raise InvalidURL("the URL's port is above 65535")
 
 
 def _remove_dot_segments(path: str) -> str:
@@ -178,10 +178,10 @@ def build(parts: Parts, allow_relative: bool) -> tuple[str, Parts]:
     if scheme is not None:
         scheme = scheme.lower()
         if not _SCHEME.fullmatch(scheme):
-            raise InvalidURL("The URL's scheme is not a valid one")
+            raise InvalidURL("the URL's scheme is not a valid one")
         url = scheme + ":"
     elif not allow_relative:
-        raise InvalidURL("No scheme included in URL: it starts with https:// or http://")
+        raise InvalidURL("no scheme included in URL: it starts with https:// or http://")
     with encodable():
         if host is not None:
             url += "//"
@@ -196,7 +196,7 @@ def build(parts: Parts, allow_relative: bool) -> tuple[str, Parts]:
             if path and not path.startswith("/"):
                 path = "/" + path
         if not host and not allow_relative:
-            raise InvalidURL("No host included in URL: it looks like https://host/path")
+            raise InvalidURL("no host included in URL: it looks like https://host/path")
         path = _quote_path(path)
         if host is not None:
             # Without an authority, "/.//x" would become "//x", and "x" the host.

@@ -59,8 +59,9 @@ class Response:
     * `request`: the request that this answers; `url` is its URL.
     * `history`: the responses that led here, oldest first.
 
-    Besides these: `tag`, any object of the user's, and `elapsed`, the `datetime.timedelta`
-    from sending the request to the head of the response, None where no client measured it.
+    Besides these: `tag`, any object of the user's, and `elapsed`, the `datetime.timedelta` that
+    the request took in all, redirects, retries and, unless it is streamed, the body included;
+    None where no client measured it.
 
     A body is read by one thread, once; `read()` keeps it. A `with` block closes the response.
     """
@@ -183,8 +184,8 @@ class Response:
             return content
         if raw is None:
             if self.is_closed:
-                raise self._about(ResponseNotRead("The response was closed before it was read"))
-            raise self._about(ResponseNotRead("The body is streamed: read() it first"))
+                raise self._about(ResponseNotRead("the response was closed before it was read"))
+            raise self._about(ResponseNotRead("the body is streamed: read() it first"))
         codings = self._codings()
         if not codings:
             self._content = raw
@@ -205,7 +206,7 @@ class Response:
         if self._raw is not None or self._content is not None:
             return self.content
         if stream is None:
-            raise self._about(ResponseClosed("The response was closed before its body was read"))
+            raise self._about(ResponseClosed("the response was closed before its body was read"))
         self._content = content = b"".join(_Pieces(self, stream, decoded=True))
         self._stream = None
         return content
@@ -319,10 +320,10 @@ class Response:
         try:
             return jsonlib.loads(content, **kwargs)
         except RecursionError as error:
-            raise self._about(DecodingError("The body is JSON nested too deeply")) from error
+            raise self._about(DecodingError("the body is JSON nested too deeply")) from error
         except ValueError as error:
             what = f"is not valid JSON: {error}" if content else "is empty, which is not JSON"
-            raise self._about(DecodingError(f"The body {what}")) from error
+            raise self._about(DecodingError(f"the body {what}")) from error
 
     def _about(self, error: _Error) -> _Error:
         """`error`, with what it is about."""
@@ -345,7 +346,7 @@ class Response:
 
     def _from_stream(self, decoded: bool) -> Iterator[bytes]:
         if self._stream is None:
-            raise self._about(StreamConsumed("The body was read before, and not kept as it came"))
+            raise self._about(StreamConsumed("the body was read before, and not kept as it came"))
         return _Pieces(self, self._stream, decoded)
 
     def __enter__(self) -> Response:

@@ -63,9 +63,9 @@ class ResponseStream:
         self._acquire()
         try:
             if self.begun:
-                raise StreamConsumed("The body was already iterated over, and was not kept")
+                raise StreamConsumed("the body was already iterated over, and was not kept")
             if self.closed:
-                raise ResponseClosed("The response was closed before its body was read")
+                raise ResponseClosed("the response was closed before its body was read")
             assert self._content is not None
             try:
                 self.begun = True
@@ -81,7 +81,7 @@ class ResponseStream:
         self._acquire()
         try:
             if self.closed or self._pieces is None:
-                raise ResponseClosed("The response was closed while its body was being read")
+                raise ResponseClosed("the response was closed while its body was being read")
             try:
                 piece = next(self._pieces, None)
             except BaseException:
@@ -108,7 +108,7 @@ class ResponseStream:
 
     def _acquire(self) -> None:
         if not self._lock.acquire(blocking=False):
-            raise StreamConsumed("Another thread is reading the body at this moment")
+            raise StreamConsumed("another thread is reading the body at this moment")
 
     def _release(self) -> None:
         self._lock.release()

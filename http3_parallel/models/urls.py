@@ -200,7 +200,7 @@ class URL:
             userinfo = host = port = None
             if authority is not None:
                 if re.search(r"[/?#]", authority):
-                    raise InvalidURL("The authority of a URL has no slash, '?' or '#' in it")
+                    raise InvalidURL("the authority of a URL has no slash, '?' or '#' in it")
                 userinfo, host, port = split_authority(authority)
         if "username" in new or "password" in new:
             username, colon, password = (userinfo or "").partition(":")
