@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import random
 import selectors
 import socket
@@ -11,6 +12,7 @@ import ssl
 import threading
 import time
 import typing
+import weakref
 
 import pytest
 from urllib3.util.wait import wait_for_read
@@ -18,6 +20,7 @@ from urllib3.util.wait import wait_for_read
 from http3_parallel.aborting import Abort
 from http3_parallel.config import PoolLimits, SSLConfig, TimeoutConfig
 from http3_parallel.dispatch import Context, NetworkDispatch, sockets
+from http3_parallel.dispatch.connections import Connection
 from http3_parallel.exceptions import (
     CertificateError,
     ClientClosed,
@@ -32,6 +35,7 @@ from http3_parallel.exceptions import (
     ReadTimeout,
     RequestCancelled,
     ResponseClosed,
+    ResponseTooLarge,
     TLSError,
     UnsupportedScheme,
     WriteError,
@@ -68,7 +72,7 @@ class WatchedAbort(Abort):
         super().__init__()
 
     @property
-    def phase(self) -> str:  # type: ignore[override]  # a property in place of an attribute
+    def phase(self) -> str:
         return self.phases[-1]
 
     @phase.setter
@@ -348,6 +352,12 @@ def test_repeated_headers_stay_apart(net: Net) -> None:
         net.dispatch.close()
 
 
+def test_a_folded_header_becomes_one_line(net: Net) -> None:
+    with RawServer(scripted(OK.replace(b"\r\n\r\n", b"\r\nA: one\r\n \t two\r\n\r\n"))) as server:
+        assert net.send(server.url).headers["a"] == "one two"
+        net.dispatch.close()
+
+
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
@@ -372,13 +382,14 @@ def test_repeated_headers_stay_apart(net: Net) -> None:
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n+5\r\nabcde\r\n", ProtocolError),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nabcde\r\n", ProtocolError),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcde\r\n", ProtocolError),
-        (b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100, ProtocolError),
+        (b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100, ResponseTooLarge),
         (b"HTTP/1.1 103 Early Hints\r\n", IncompleteRead),
-        (b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 1000, ProtocolError),
-        (b"HTTP/1.1 200 OK\r\n" + b"A: %b\r\n" % (b"b" * 60_000) * 5, ProtocolError),
+        (b"HTTP/1.1 200 OK\r\n folded at once\r\n\r\n", ProtocolError),
+        (b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 1000, ResponseTooLarge),
+        (b"HTTP/1.1 200 OK\r\n" + b"A: %b\r\n" % (b"b" * 60_000) * 5, ResponseTooLarge),
         (
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"A: b\r\n" * 20_000,
-            ProtocolError,
+            ResponseTooLarge,
         ),
     ],
 )
@@ -397,7 +408,10 @@ def test_what_is_no_http_is_an_error_and_closes_the_connection(
     "surplus",
     [
         OK + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"2\r\nok\r\n0\r\n\r\n"
+        ),
         b"HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\nevil",
     ],
 )
@@ -549,6 +563,99 @@ def test_https_to_a_server_without_tls_says_so(net: Net) -> None:
 def test_a_server_that_leaves_the_handshake_is_a_tls_error(net: Net) -> None:
     with RawServer(Peer.close) as server, pytest.raises(TLSError, match="handshake"):
         net.get(server.url.replace("http:", "https:"))
+
+
+def test_all_addresses_of_a_name_are_tried(
+    net: Net, server: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "LEAST_SHARE", 0.1)
+    url = server.answer("/", b"ok")
+    with full_backlog() as backlog, socket.socket() as unbound:
+        unbound.bind(("127.0.0.1", 0))
+        addresses = [
+            (backlog.host, backlog.port),
+            unbound.getsockname(),
+            (server.host, server.port),
+        ]
+        answer = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in addresses]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *args: answer)
+        # The first swallows packets, and has its share of the budget only.
+        assert net.get(url.replace("127.0.0.1", "many.test"), timeout=0.6) == b"ok"
+
+
+def test_a_system_that_gives_up_by_itself_is_a_connect_timeout() -> None:
+    def give_up(*args: int) -> socket.socket:
+        raise TimeoutError(110, "Connection timed out")
+
+    with pytest.raises(ConnectTimeout, match="does not answer, and the system gave up"):
+        sockets.open_socket(
+            [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 80))],
+            "192.0.2.1:80",
+            budget=sockets.Budget(None),
+            abort=Abort(),
+            wake=sockets.Wake(),
+            make_socket=give_up,
+        )
+
+
+def test_a_budget_is_shared_fairly() -> None:
+    assert sockets.Budget(None).share(3) is None
+    share = sockets.Budget(9.0).share(3)
+    assert share == pytest.approx(3.0, abs=0.5)
+    share = sockets.Budget(3.0).share(3)
+    assert share == pytest.approx(sockets.LEAST_SHARE, abs=0.5)
+    assert sockets.Budget(0.0).share(3) == 0.0
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        lambda peer: peer.reset(),
+        lambda peer: peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"),
+        lambda peer: peer.send(b"nonsense\r\n"),
+        lambda peer: peer.close(),
+    ],
+)
+def test_nothing_keeps_a_failed_request_alive_but_its_error(
+    net: Net, break_it: typing.Callable[[Peer], None]
+) -> None:
+    def handle(peer: Peer) -> None:
+        peer.read_head()
+        break_it(peer)
+
+    gc.collect()
+    gc.disable()
+    try:
+        with RawServer(handle) as server:
+            for method in ("GET", "POST"):
+                request = Request(method, server.url, data=b"x" * 10_000_000 * (method == "POST"))
+                reference = weakref.ref(request)
+                try:
+                    net.dispatch.send(request, net.context()).read()
+                except NetworkError:
+                    pass
+                except ProtocolError:
+                    pass
+                else:
+                    raise AssertionError("it did not fail")
+                del request
+                assert reference() is None
+    finally:
+        gc.enable()
+
+
+def test_nothing_keeps_a_request_alive_that_could_not_connect(net: Net) -> None:
+    gc.disable()
+    try:
+        for url in ("http://127.0.0.1:1/", "https://127.0.0.1:1/", "http://nowhere.invalid/"):
+            request = Request("GET", url)
+            reference = weakref.ref(request)
+            with contextlib.suppress(ConnectError):
+                net.dispatch.send(request, net.context())
+            del request
+            assert reference() is None
+    finally:
+        gc.enable()
 
 
 # Aborts. Each case brings the request to the place by what the server or the phase shows.
@@ -907,6 +1014,55 @@ def test_what_cannot_be_repeated_is_sent_once(net: Net, method: str, data: typin
         assert [request.method for request in server.requests] == ["GET", method]
 
 
+def test_a_request_of_which_nothing_was_taken_is_sent_again_whatever_it_is(
+    net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def once_then_reset(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(OK)
+        if peer.server.connections[0] is peer:
+            peer.reset()
+
+    with RawServer(once_then_reset) as server:
+        assert net.get(server.url) == b"ok"
+        (entry,) = net.dispatch._pool._idle.values()
+        assert wait_for_read(entry.connection.sock, PATIENCE)
+        # As if the reset had come right after the look.
+        monkeypatch.setattr(Connection, "is_usable", lambda self: True)
+        assert net.get(server.url, "POST", data=iter([b"only", b"once"])) == b"ok"
+        assert [request.method for request in server.requests] == ["GET", "POST"]
+        assert server.requests[1].body == b"onlyonce"
+
+
+def test_the_second_attempt_is_made_on_a_new_connection(net: Net) -> None:
+    gate = threading.Event()
+
+    def answer(peer: Peer) -> None:
+        peer.read_request()
+        gate.wait(PATIENCE)
+        peer.send(OK)
+        if len(peer.server.connections) <= 2:
+            peer.read_request()
+            peer.reset()
+
+    with RawServer(answer) as server:
+        both = [net.start(server.url) for _ in range(2)]
+        assert server.wait_for_requests(2)
+        gate.set()
+        for running in both:
+            running.join()
+        assert net.idle_count == 2
+        assert net.get(server.url) == b"ok"
+        assert len(server.connections) == 3
+        assert len(server.requests) == 4
+
+
+def test_a_request_that_asks_for_the_end_gets_it(net: Net, server: Site) -> None:
+    url = server.answer("/", b"ok", headers={"Connection": "keep-alive"})
+    assert net.get(url, headers={"Connection": "Close"}) == b"ok"
+    assert net.open_count == 0
+
+
 def test_a_new_connection_that_closes_unanswered_is_not_tried_again(net: Net) -> None:
     def refuse(peer: Peer) -> None:
         peer.read_request()
@@ -1021,3 +1177,34 @@ def test_never_more_connections_than_the_hard_limit(switch_interval: None) -> No
         assert len(counts) == 320
         assert max(counts) <= 3
         assert net.open_count == net.idle_count <= 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork()")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_child_that_forgets_leaves_the_parents_connections_alone(
+    net: Net, tls_server: Site, server: Site
+) -> None:
+    urls = [tls_server.answer("/", b"ok"), server.answer("/", b"ok")]
+    for url in urls:
+        net.get(url)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            net.dispatch.forget()
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    for url in urls:
+        assert net.get(url) == b"ok"
+    assert len(tls_server.connections) == len(server.connections) == 1
+
+
+def test_forgetting_closes_our_descriptors(server: Site) -> None:
+    with network() as net:
+        net.get(server.answer("/", b"ok"))
+        (entry,) = net.dispatch._pool._idle.values()
+        sock = entry.connection.sock
+        net.dispatch.forget()
+        assert sock.fileno() == -1

@@ -268,6 +268,17 @@ def test_a_tunnel_that_is_refused_says_so(answer: bytes, words: str) -> None:
         assert proxy.wait_all_closed()
 
 
+def test_a_proxy_that_breaks_the_connection_says_so() -> None:
+    def reset(peer: Peer) -> None:
+        peer.read_head()
+        peer.reset()
+
+    with RawServer(reset) as proxy, through(proxy.url) as net:
+        with pytest.raises(ProxyError, match="broke while asking the proxy"):
+            net.get("https://example.com/")
+        assert net.open_count == 0
+
+
 def test_a_proxy_that_cannot_be_reached_is_a_proxy_error() -> None:
     with socket.socket() as unbound:
         unbound.bind(("127.0.0.1", 0))

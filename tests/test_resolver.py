@@ -251,6 +251,22 @@ def test_threads_are_reused_and_end_when_idle(
     assert look_up("another.test")
 
 
+def test_a_thread_takes_from_the_line_and_ends_when_there_is_nothing(
+    fake: FakeResolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In this thread, so that its steps are seen one by one.
+    monkeypatch.setattr(resolver, "IDLE_SECONDS", 0.0)
+    state, worker = resolver._State(), resolver._Worker()
+    state.workers.add(worker)
+    lookups = [resolver._Lookup((host, 80, 0, fake)) for host in ("a.test", "b.test")]
+    worker.lookup = lookups[1]
+    state.line.append(lookups[0])
+    resolver._work(state, worker)
+    assert fake.calls == ["b.test", "a.test"]
+    assert [lookup.addresses for lookup in lookups] == [fake.found("")] * 2
+    assert len(state.workers) == len(state.idle) == len(state.line) == 0
+
+
 def test_without_threads_the_caller_looks_up_itself(
     fake: FakeResolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -279,8 +295,7 @@ def test_many_threads_and_names_at_once(fake: FakeResolver, switch_interval: Non
     results: list[Answer] = []
 
     def work(seed: int) -> None:
-        for number in range(100):
-            results.append(look_up(f"{(seed + number) % 60}.test"))
+        results.extend(look_up(f"{(seed + number) % 60}.test") for number in range(100))
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
     for thread in threads:

@@ -110,7 +110,9 @@ def test_the_systems_certificates_are_trusted_by_default() -> None:
 def test_certificates_are_found_where_openssl_does_not_look(
     monkeypatch: pytest.MonkeyPatch, ca_path: str
 ) -> None:
-    nowhere = ssl.DefaultVerifyPaths(None, None, "F", "/nowhere", "D", "/nowhere")
+    nowhere = ssl.get_default_verify_paths()._replace(
+        openssl_cafile="/nowhere", openssl_capath="/nowhere"
+    )
     monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: nowhere)
     monkeypatch.setattr(tls, "SYSTEM_CA_FILES", ("/nowhere", ca_path))
     assert len(ssl_context(SSLConfig(), trust_env=False).get_ca_certs()) == 1

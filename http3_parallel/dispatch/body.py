@@ -48,10 +48,10 @@ class ResponseBody:
         "_abort",
         "_lease",
         "_lock",
+        "_may_reuse",
         "_reader",
         "_request",
         "_seconds",
-        "_sent_whole",
         "_whole",
     )
 
@@ -63,14 +63,14 @@ class ResponseBody:
         request: Request,
         seconds: float | None,
         *,
-        sent_whole: bool,
+        may_reuse: bool,
     ) -> None:
         self._reader = reader
         self._lease: Lease[Connection] | None = lease
         self._abort = abort
         self._request = request
         self._seconds = seconds
-        self._sent_whole = sent_whole
+        self._may_reuse = may_reuse
         self._whole = False
         self._lock = threading.Lock()
 
@@ -118,9 +118,7 @@ class ResponseBody:
             self._abort.check()
             if isinstance(exc, HTTPError) or not isinstance(exc, Exception):
                 raise
-            error = read_error(exc, self._seconds)
-            error.request = self._request
-            raise error from exc
+            raise read_error(exc, self._seconds, self._request) from exc
         if self._reader.isclosed():
             self._finish()
         if not data:
@@ -132,7 +130,7 @@ class ResponseBody:
         lease, self._lease = self._lease, None
         reader = self._reader
         reusable = (
-            self._sent_whole
+            self._may_reuse
             and not reader.will_close
             and not reader.has_surplus
             and reader.status != 101

@@ -24,12 +24,13 @@ from ..exceptions import (
     ProtocolError,
     ReadError,
     ReadTimeout,
+    ResponseTooLarge,
     WriteError,
     WriteTimeout,
 )
 from ..models import Request
 from .connections import Connection
-from .heads import ResponseReader, TruncatedMessage
+from .heads import OversizedMessage, ResponseReader, TruncatedMessage
 
 __all__ = ["Exchange", "Stale", "read_error", "set_timeout"]
 
@@ -44,13 +45,9 @@ EARLY_ANSWER_SECONDS = 0.5
 
 class Stale(Exception):
     """
-    A reused connection turned out to be closed, and the request may be sent again; `error`
-    is what to raise if it is not.
+    A reused connection turned out to be closed, and the request may be sent again on a new
+    one.
     """
-
-    def __init__(self, error: HTTPError) -> None:
-        super().__init__(error)
-        self.error = error
 
 
 class Exchange:
@@ -71,7 +68,7 @@ class Exchange:
         "_reused",
         "_target",
         "_timeout",
-        "sent_whole",
+        "may_reuse",
     )
 
     def __init__(
@@ -92,8 +89,9 @@ class Exchange:
         self._timeout = timeout
         self._abort = abort
         self._reused = reused
-        #: Whether all of the request was sent: if not, the connection is not used again.
-        self.sent_whole = False
+        #: Whether, as far as the request goes, the connection can serve again: it was sent
+        #: whole, and did not ask for the end.
+        self.may_reuse = False
 
     def run(self) -> ResponseReader:
         """
@@ -102,21 +100,17 @@ class Exchange:
         """
         self._abort.phase = "sending the request"
         failure = self._send()
-        self.sent_whole = failure is None
         self._abort.phase = "waiting for the response"
         if failure is None:
+            self.may_reuse = not any(
+                name == b"connection" and b"close" in value.lower() for name, value in self._headers
+            )
             return self._read_head(self._timeout.read_timeout)
-        # A server that had enough of the request may have said why.
-        seconds = self._timeout.read_timeout
-        seconds = EARLY_ANSWER_SECONDS if seconds is None else min(seconds, EARLY_ANSWER_SECONDS)
         try:
-            early = self._read_head(seconds)
-        except (NetworkError, ProtocolError, ReadTimeout):
-            raise failure from failure.__cause__
-        if isinstance(failure, WriteTimeout) and early.status < 400:
-            # No refusal, but a server that answers as it reads, and then read no more.
-            raise failure
-        return early
+            return self._read_early_answer(failure)
+        finally:
+            # What is raised refers to this frame: it must not refer back.
+            del failure
 
     # Sending.
 
@@ -185,16 +179,32 @@ class Exchange:
             error = WriteTimeout(f"the server took nothing of the request for {seconds} s")
             error.__cause__ = exc
             return error
-        error = WriteError(f"the connection broke while the request was sent: {_reason(exc)}")
-        error.__cause__ = exc
         connection = self._connection
         taken = connection.http is None or connection.http.taken > 0
         # TLS may have let the system take a part of a record before it failed.
         if self._reused and not taken and connection.route.ssl is None:
-            raise Stale(error)
+            raise Stale from exc
+        error = WriteError(f"the connection broke while the request was sent: {_reason(exc)}")
+        error.__cause__ = exc
         return error
 
     # Reading.
+
+    def _read_early_answer(self, failure: HTTPError) -> ResponseReader:
+        """A server that had enough of the request may have said why. Else raise `failure`."""
+        seconds = self._timeout.read_timeout
+        seconds = EARLY_ANSWER_SECONDS if seconds is None else min(seconds, EARLY_ANSWER_SECONDS)
+        try:
+            early = self._read_head(seconds)
+            # Otherwise no refusal, but a server that answers as it reads, and then read no more.
+            if early.status >= 400 or not isinstance(failure, WriteTimeout):
+                return early
+            early.close()
+            raise failure
+        except (NetworkError, ProtocolError, ReadTimeout):
+            raise failure from failure.__cause__
+        finally:
+            del failure
 
     def _read_head(self, seconds: float | None) -> ResponseReader:
         connection = self._connection.http
@@ -205,11 +215,9 @@ class Exchange:
             reader = http.client.HTTPConnection.getresponse(connection)
         except Exception as exc:
             self._abort.check()
-            error = read_error(exc, seconds)
             if self._may_repeat(exc):
-                error.__cause__ = exc
-                raise Stale(error) from exc
-            raise error from exc
+                raise Stale from exc
+            raise read_error(exc, seconds, self._request) from exc
         self._abort.check()
         return typing.cast(ResponseReader, reader)
 
@@ -229,8 +237,14 @@ def set_timeout(sock: typing.Any, seconds: float | None) -> None:
     sock.settimeout(seconds if seconds is None else max(seconds, 0.001))
 
 
-def read_error(exc: Exception, seconds: float | None) -> HTTPError:
-    """What went wrong in reading a response, as an error of ours."""
+def read_error(exc: Exception, seconds: float | None, request: Request) -> HTTPError:
+    """What went wrong in reading the response to `request`, as an error of ours."""
+    error = _read_error(exc, seconds)
+    error.request = request
+    return error
+
+
+def _read_error(exc: Exception, seconds: float | None) -> HTTPError:
     if isinstance(exc, _TIMEOUTS):
         return ReadTimeout(f"the server sent nothing for {seconds} s")
     if isinstance(exc, TruncatedMessage):
@@ -243,6 +257,8 @@ def read_error(exc: Exception, seconds: float | None) -> HTTPError:
         return ProtocolError(f"the answer does not begin with a status line but {_start(exc)}")
     if isinstance(exc, http.client.UnknownProtocol):
         return ProtocolError(f"the answer is not HTTP/1.1 but {_start(exc)}")
+    if isinstance(exc, (OversizedMessage, http.client.LineTooLong)):
+        return ResponseTooLarge(f"the answer was given up: {exc}")
     if isinstance(exc, OSError):
         return ReadError(f"the connection broke while the response was read: {_reason(exc)}")
     return ProtocolError(f"the answer is not valid HTTP/1.1: {exc}")

@@ -21,6 +21,9 @@ MAX_INTERIM = 32
 #: Bytes of all heads of a response together. Browsers take 256 KiB.
 MAX_HEAD = 256 * 1024
 
+#: Header lines, as `http.client` has it.
+MAX_FIELDS = 100
+
 #: Bytes of all trailers.
 MAX_TRAILERS = 64 * 1024
 
@@ -62,6 +65,8 @@ class _Lines:
         self.last = line
         if line not in _BLANK:
             self.fields.append(line)
+        if len(self.fields) > MAX_FIELDS:
+            raise OversizedMessage(f"more than {MAX_FIELDS} header lines")
         return line
 
     def close(self) -> None:

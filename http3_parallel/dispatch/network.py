@@ -123,7 +123,7 @@ class NetworkDispatch(Dispatcher):
                 abort,
                 request,
                 context.timeout.read_timeout,
-                sent_whole=exchange.sent_whole,
+                may_reuse=exchange.may_reuse,
             )
             has_body = reader.has_body and reader.length != 0
             if not has_body:

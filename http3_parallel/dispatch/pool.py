@@ -268,8 +268,12 @@ class ConnectionPool(typing.Generic[C]):
 
     def _serve_locked(self) -> None:
         """Give out what there is, first come first served."""
+        # Step by step in a way that bears to be entered again, by a signal handler, in between.
         while self._line:
-            lease = self._line[0]
+            try:
+                lease = self._line[0]
+            except IndexError:
+                break
             if not lease._granted and not lease._done:
                 if self._closed:
                     self._wake_line()
@@ -282,7 +286,8 @@ class ConnectionPool(typing.Generic[C]):
             # leave it asleep.
             if lease._signal is not None:
                 lease._signal.set()
-            self._line.popleft()
+            with contextlib.suppress(ValueError):
+                self._line.remove(lease)
         self._watch_streams_locked()
 
     def _provide_locked(self, lease: Lease[C]) -> bool:
@@ -290,19 +295,20 @@ class ConnectionPool(typing.Generic[C]):
         if not self._pop_newest_locked(lease):
             hard_limit = self._limits.hard_limit
             if hard_limit is not None and self.open_count >= hard_limit:
-                if not self._idle:
+                oldest = next(iter(self._idle.items()), None)
+                if oldest is None:
                     return False
-                token, entry = next(iter(self._idle.items()))
-                self._pop_locked(token, entry)
-                lease._evicted = entry.connection
+                self._pop_locked(*oldest)
+                lease._evicted = oldest[1].connection
         self._in_use.add(lease._token)
         return True
 
     def _pop_newest_locked(self, lease: Lease[C]) -> bool:
         entries = self._idle_by_key.get(lease._key)
-        if not entries:
+        newest = next(reversed(entries.items()), None) if entries else None
+        if newest is None:
             return False
-        token, entry = next(reversed(entries.items()))
+        token, entry = newest
         self._pop_locked(token, entry)
         lease.connection = entry.connection
         lease._idle_since = entry.since
@@ -352,8 +358,8 @@ class ConnectionPool(typing.Generic[C]):
         limit = 0 if self._closed else self._limits.soft_limit
         stale = self._clock() - IDLE_SECONDS
         victims = []
-        while self._idle:
-            token, entry = next(iter(self._idle.items()))
+        while (oldest := next(iter(self._idle.items()), None)) is not None:
+            token, entry = oldest
             if (limit is None or len(self._idle) <= limit) and entry.since > stale:
                 break
             victim = Lease(self, entry.key, next(self._tokens))

@@ -162,13 +162,15 @@ def open_socket(
             if not isinstance(exc, OSError):
                 raise
             failure = exc
-    timed_out = failure is None or isinstance(failure, TimeoutError)
-    if timed_out and budget.remaining() == 0:
-        raise budget.exceeded(f"connecting to {where}") from failure
-    if timed_out:
-        raise ConnectTimeout(f"{where} does not answer: the system gave up connecting") from failure
-    reason = failure.strerror or str(failure) if failure is not None else ""
-    raise error(f"cannot connect to {where}: {reason}") from failure
+    try:
+        if failure is None or (isinstance(failure, TimeoutError) and budget.remaining() == 0):
+            raise budget.exceeded(f"connecting to {where}") from failure
+        if isinstance(failure, TimeoutError):
+            raise ConnectTimeout(f"{where} does not answer, and the system gave up") from failure
+        raise error(f"cannot connect to {where}: {failure.strerror or failure}") from failure
+    finally:
+        # It refers to this frame, by its traceback: the frame must not refer back.
+        del failure
 
 
 def _connect(sock: socket.socket, address: typing.Any, timeout: float | None, wake: Wake) -> None:

@@ -11,12 +11,10 @@ A context is loaded at the first request that needs it (10 to 30 ms, measured, f
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import os
 import ssl
 import sys
-import threading
 import typing
 
 from ..config import CertTypes, SSLConfig
@@ -43,8 +41,9 @@ SYSTEM_CA_FILES = (
 
 _Key = tuple[SSLConfig, typing.Optional[str], typing.Optional[str], typing.Optional[str]]
 
-_lock = threading.Lock()
-_kept: collections.OrderedDict[_Key, ssl.SSLContext] = collections.OrderedDict()
+#: Oldest first. Without a lock, which a thread may hold while another one forks: each step is
+#: one call of the dictionary's.
+_kept: dict[_Key, ssl.SSLContext] = {}
 
 
 def ssl_context(config: SSLConfig, trust_env: bool) -> ssl.SSLContext:
@@ -66,15 +65,14 @@ def ssl_context(config: SSLConfig, trust_env: bool) -> ssl.SSLContext:
         # one hanging server must not hold up the others. Nothing is loaded, so it is cheap.
         return _make(config, cafile, capath, keylog)
     key = (config, cafile, capath, keylog)
-    with _lock:
-        context = _kept.get(key)
+    context = _kept.get(key)
     if context is None:
-        # Outside the lock. Two threads may load the same: both results are good.
-        context = _make(config, cafile, capath, keylog)
-        with _lock:
-            context = _kept.setdefault(key, context)
-            if len(_kept) > MAX_KEPT:
-                _kept.popitem(last=False)
+        # Two threads may load the same: the first result stays.
+        context = _kept.setdefault(key, _make(config, cafile, capath, keylog))
+        if len(_kept) > MAX_KEPT:
+            # RuntimeError: it changed between two steps, so another thread is at it.
+            with contextlib.suppress(RuntimeError, StopIteration):
+                _kept.pop(next(iter(_kept)), None)
     return context
 
 
