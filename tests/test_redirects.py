@@ -265,7 +265,9 @@ def test_credentials_stay_with_their_origin(location: str) -> None:
 @pytest.mark.parametrize(
     "how", [{"auth": ("user", "secret")}, {"url": "http://user:secret@example.com/start"}]
 )
-def test_what_auth_added_does_not_go_to_another_origin_nor_come_back(how: dict[str, typing.Any]) -> None:
+def test_what_auth_added_does_not_go_to_another_origin_nor_come_back(
+    how: dict[str, typing.Any],
+) -> None:
     url, auth = how.get("url", START), how.get("auth")
     answers = Answers(
         redirect("/2"),
