@@ -313,7 +313,7 @@ class Block:
         with self.lock:
             self._line.clear()
             executing = list(self._executing)
-            streams = list(self._streams.items())
+            streams = list(self._streams.copy().items())  # finalizers remove from it
         # Also those that had ended before: an interrupt may have come before their abort.
         stuck = set()
         for handle in executing:
