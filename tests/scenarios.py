@@ -510,8 +510,8 @@ def spawn(scenario: Scenario, place: Place, *, leaves: bool, ca_path: str) -> Ch
         process.wait()
 
 
-#: A block that is nobody's any more is not open: its streams are their readers' own.
-_left_open: list[http3.Parallel] = []
+#: Kept until the process ends: a block, or a stream, that is nobody's any more is not open.
+_kept: list[object] = []
 
 
 def _run_client(name: str, url: str, ca_path: str, then: str) -> None:
@@ -521,7 +521,7 @@ def _run_client(name: str, url: str, ca_path: str, then: str) -> None:
     workers = scenario.block_workers(scenario.number)
     if then == "stay":
         parallel = client.parallel(max_workers=workers)
-        _left_open.append(parallel)
+        _kept.append(parallel)
         _get_there(scenario, parallel, url)
         print(json.dumps([float("nan"), time.time()]), flush=True)
         sys.exit(3)
@@ -534,6 +534,7 @@ def _run_client(name: str, url: str, ca_path: str, then: str) -> None:
 
 def _get_there(scenario: Scenario, parallel: http3.Parallel, url: str) -> None:
     crowd = scenario.submit(parallel, url, scenario.number)
+    _kept.append(crowd)
     if crowd.get_there():
         print("there", flush=True)
         sys.stdin.readline()
