@@ -417,6 +417,11 @@ class Client(RequestMethods[Response]):
         try:
             for block in list(state.blocks):
                 clean = block.close() and clean
+        except BaseException:
+            # Interrupted: nothing more is waited for, but the other blocks end too.
+            clean = False
+            self.end_now()
+            raise
         finally:
             # A thread in code of the user's is not waited for.
             state.workers.stop(_JOIN_SECONDS if clean else 0.0)
@@ -435,7 +440,11 @@ class Client(RequestMethods[Response]):
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.close()
+        try:
+            self.close()
+        except BaseException:
+            self._close(False)  # interrupted, perhaps before it did anything
+            raise
 
     def __del__(self) -> None:
         # Not closed, but nobody can use it any more: its idle threads must not stay.
