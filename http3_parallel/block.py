@@ -98,12 +98,16 @@ class _Runner:
         self._block._refused(self, error)
 
 
-def _left(_: object = None) -> HTTPError:
-    return RequestCancelled("the block was left before this was complete")
+def _left(handle: PendingResponse | None = None) -> HTTPError:
+    return _cancelled(handle, "the block was left before this was complete")
 
 
-def _cancelled(_: object) -> HTTPError:
-    return RequestCancelled("the request was cancelled before it completed")
+def _cancelled(
+    handle: PendingResponse | None, message: str = "the request was cancelled before it completed"
+) -> HTTPError:
+    if handle is None:  # a stream, whose reader knows its request
+        return RequestCancelled(message)
+    return RequestCancelled(message, request=handle.request, tag=handle.tag)
 
 
 class Block:
@@ -133,7 +137,7 @@ class Block:
         self._executing: set[PendingResponse] = set()
         self._streams: dict[Abort, weakref.ref[Response]] = {}
         self._runners: set[_Runner] = set()
-        self._drained: Signal | None = None
+        self._drained: list[Signal] = []
         self._line: Line[PendingResponse] = Line(
             max_per_host,
             host_of=lambda handle: handle._host,
@@ -334,7 +338,8 @@ class Block:
             with self.lock:
                 if self._executing <= stuck:
                     return not self._executing
-                signal = self._drained = Signal()
+                signal = Signal()
+                self._drained.append(signal)
             waiting = signal.wait(end - time.monotonic())
         return False
 
@@ -361,6 +366,8 @@ class Block:
                     abort = handle._abort
                     if state is DONE:
                         handle._error = error(handle)
+                    else:
+                        handle._cancelled_by = error
                     self._move(handle, state)
                     if abort is None:  # it was in line
                         handle._context = handle._settings = None
@@ -430,8 +437,9 @@ class Block:
             self._line.done(handle)
             handle._abort = None
             future = handle._future
-            if self._drained is not None:
-                self._drained.set()
+            for signal in self._drained:
+                signal.set()
+            self._drained.clear()
         # The frames of an error's traceback refer to this one, and it to what it has in hand.
         del handle, request, response, error, context, settings
         if future is not None:

@@ -83,6 +83,12 @@ class _State:
         self.workers = Workers(max_workers)
         self.blocks: weakref.WeakSet[Block] = weakref.WeakSet()
 
+    def __del__(self) -> None:
+        # Its client was not closed, but nobody can use it any more: idle threads must not stay.
+        workers = getattr(self, "workers", None)  # not there if __init__ was interrupted
+        if workers is not None and self.pid == os.getpid():
+            workers.stop_soon()
+
 
 class Client(RequestMethods[Response]):
     """
@@ -445,9 +451,3 @@ class Client(RequestMethods[Response]):
         except BaseException:
             self._close(False)  # interrupted, perhaps before it did anything
             raise
-
-    def __del__(self) -> None:
-        # Not closed, but nobody can use it any more: its idle threads must not stay.
-        state = getattr(self, "_state", None)
-        if state is not None and state.pid == os.getpid():
-            state.workers.stop_soon()

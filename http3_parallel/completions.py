@@ -75,10 +75,14 @@ class Completions:
 
     # Called by whoever wants a response.
 
-    def take(self, timeout: float | None) -> PendingResponse:
-        """The next handle to complete; see `Parallel.next_response`."""
+    def take(self, timeout: float | None, end: float | None = None) -> PendingResponse:
+        """
+        The next handle to complete; see `Parallel.next_response`. `end`, on the clock of
+        `time.monotonic`, is when `timeout` runs out, if that does not begin now.
+        """
         block = self._block
-        end = None if timeout is None else time.monotonic() + timeout
+        if timeout is not None and end is None:
+            end = time.monotonic() + timeout
         waiting = True
         while True:
             block.check_usable()

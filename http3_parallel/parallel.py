@@ -93,9 +93,8 @@ class Parallel(RequestMethods[PendingResponse]):
         """
         end = None if timeout is None else time.monotonic() + timeout
         while True:
-            left = None if end is None else end - time.monotonic()
             try:
-                handle = self._completions.take(left)
+                handle = self._completions.take(timeout, end)
             except NoPendingResponses:
                 return
             yield handle

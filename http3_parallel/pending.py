@@ -24,7 +24,7 @@ from concurrent.futures import Future
 from types import TracebackType
 
 from .aborting import Abort, Signal
-from .exceptions import DeadlineExceeded, HTTPError, RequestCancelled
+from .exceptions import DeadlineExceeded, HTTPError
 from .models import Request, Response
 from .workers import Timer
 
@@ -68,6 +68,7 @@ class PendingResponse:
         "__weakref__",
         "_abort",
         "_block",
+        "_cancelled_by",
         "_completions",
         "_context",
         "_deadline",
@@ -104,6 +105,7 @@ class PendingResponse:
         self._state = QUEUED
         self._response: Response | None = None
         self._error: BaseException | None = None
+        self._cancelled_by: typing.Callable[[PendingResponse], HTTPError] | None = None
         self._traceback: TracebackType | None = None
         self._abort: Abort | None = None
         self._deadline: float | None = None
@@ -189,12 +191,9 @@ class PendingResponse:
         )
 
     def _result(self) -> Response:
-        if self._state == CANCELLED and self._error is None:
-            self._error = RequestCancelled(
-                "the request was cancelled before it completed",
-                request=self._request,
-                tag=self.tag,
-            )
+        if self._cancelled_by is not None and self._error is None:
+            # Not made before someone asks: ten thousand may be cancelled on leaving a block.
+            self._error = self._cancelled_by(self)
         error = self._error
         if error is None:
             assert self._response is not None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 import http3_parallel as http3
-from servers import PATIENCE, Peer, RawServer
+from servers import PATIENCE, Peer, RawServer, drip_body
 
 
 def test_closing_a_response_wakes_the_thread_that_reads_it() -> None:
@@ -34,3 +36,26 @@ def test_closing_a_response_wakes_the_thread_that_reads_it() -> None:
         assert not reader.is_alive()
         assert server.wait_all_closed()
     assert [type(error) for error in raised] == [http3.ResponseClosed]
+
+
+def test_a_streams_deadline_outlives_its_client() -> None:
+    with RawServer(drip_body) as server:
+        with http3.Client() as client:
+            response = client.get(server.url, stream=True, deadline=0.3)
+        with pytest.raises(http3.DeadlineExceeded) as caught:
+            response.read()
+        assert caught.value.request is response.request
+        assert server.wait_all_closed()
+
+
+def test_a_streams_deadline_ends_a_read_that_waits() -> None:
+    def head_only(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
+        peer.wait_closed()
+
+    with RawServer(head_only) as server:
+        response = http3.get(server.url, stream=True, deadline=0.3, timeout=PATIENCE)
+        with pytest.raises(http3.DeadlineExceeded):
+            response.read()
+        assert server.wait_all_closed()

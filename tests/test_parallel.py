@@ -7,6 +7,7 @@ import contextvars
 import gc
 import sys
 import threading
+import time
 import traceback
 import typing
 import weakref
@@ -484,6 +485,34 @@ def test_submitting_from_several_threads_while_the_block_is_closed(client):
         for future in running:
             future.result(PATIENCE)
         assert client._dispatch.in_flight == 0
+
+
+def test_two_threads_that_close_the_same_block_both_return_soon(client, dispatch):
+    for _ in range(20):
+        parallel = client.parallel()
+        for n in range(8):
+            parallel.get(f"{URL}/{n}")
+        dispatch.wait_for_arrivals(8)
+        begun = time.monotonic()
+        closing = [in_thread(parallel.close) for _ in range(3)]
+        for future in closing:
+            future.result(PATIENCE)
+        assert time.monotonic() - begun < 2
+        dispatch._arrived.clear()
+
+
+def test_a_handle_says_what_ended_it(client, dispatch):
+    with client.parallel() as parallel:
+        cancelled, left = parallel.get(f"{URL}/1"), parallel.get(f"{URL}/2")
+        cancelled.cancel()
+    with pytest.raises(http3.RequestCancelled, match="was cancelled"):
+        cancelled.get_response()
+    with pytest.raises(http3.RequestCancelled, match="block was left") as caught:
+        left.get_response()
+    assert caught.value.request is left.request
+    with pytest.raises(http3.RequestCancelled) as again:
+        left.get_response()
+    assert again.value is caught.value
 
 
 # Futures.

@@ -7,10 +7,10 @@ import threading
 import typing
 
 from ..aborting import Abort
-from ..exceptions import HTTPError, ResponseClosed
+from ..exceptions import DeadlineExceeded, HTTPError, ResponseClosed
 from ..models import Request
 from .connections import Connection
-from .exchange import read_error
+from .exchange import read_error, set_timeout
 from .heads import ResponseReader
 from .pool import Lease
 
@@ -32,6 +32,10 @@ def let_go(lease: Lease[Connection], abort: Abort, *, reusable: bool) -> None:
         lease.give_back(reusable=False)
         raise
     lease.give_back(reusable=reusable)
+
+
+def _too_late(request: Request) -> HTTPError:
+    return DeadlineExceeded("the deadline passed while reading the body", request=request)
 
 
 class ResponseBody:
@@ -111,6 +115,8 @@ class ResponseBody:
                 raise StopIteration
             raise ResponseClosed("the response was closed before its body was read")
         try:
+            # The client's clock aborts what is late, but a stream outlives its client.
+            self._limit_by_deadline()
             data = self._reader.read_piece(READ_SIZE)
             self._abort.check()
         except BaseException as exc:
@@ -118,12 +124,23 @@ class ResponseBody:
             self._abort.check()
             if isinstance(exc, HTTPError) or not isinstance(exc, Exception):
                 raise
+            if self._abort.remaining() == 0:
+                raise _too_late(self._request) from exc
             raise read_error(exc, self._seconds, self._request) from exc
         if self._reader.isclosed():
             self._finish()
         if not data:
             raise StopIteration
         return data
+
+    def _limit_by_deadline(self) -> None:
+        remaining = self._abort.remaining()
+        if remaining is None:
+            return
+        if remaining == 0:
+            raise _too_late(self._request)
+        seconds = remaining if self._seconds is None else min(self._seconds, remaining)
+        set_timeout(self._reader.sock, seconds)
 
     def _finish(self) -> None:
         self._whole = True

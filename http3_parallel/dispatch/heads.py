@@ -88,7 +88,7 @@ class ResponseReader(http.client.HTTPResponse):
 
     def __init__(self, sock: typing.Any, *args: typing.Any, **kwargs: typing.Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self._sock = sock
+        self.sock = sock
         self.raw_headers: list[tuple[bytes, bytes]] = []
         self.has_surplus = False
 
@@ -199,7 +199,7 @@ class ResponseReader(http.client.HTTPResponse):
         # sent after the end of this response.
         if self.fp is not None and not self.will_close:
             with contextlib.suppress(OSError, ValueError):
-                self._sock.settimeout(0)
+                self.sock.settimeout(0)
                 self.has_surplus = bool(self.fp.peek(1))
         super()._close_conn()  # type: ignore[misc]  # not in typeshed
 
