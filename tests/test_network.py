@@ -7,10 +7,12 @@ import gc
 import os
 import random
 import selectors
+import signal
 import socket
 import ssl
 import threading
 import time
+import types
 import typing
 import weakref
 
@@ -1208,3 +1210,50 @@ def test_forgetting_closes_our_descriptors(server: Site) -> None:
         sock = entry.connection.sock
         net.dispatch.forget()
         assert sock.fileno() == -1
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer()")
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_interrupts_at_random_instants_lose_no_connection(server: Site) -> None:
+    """As Ctrl-C does to a plain call: the next one finds a dispatcher that works."""
+
+    class Interrupted(BaseException):
+        pass
+
+    def strike(number: int, frame: types.FrameType | None) -> None:
+        # Not in a tracer, nor in a finalizer, where nothing can be raised: a little later.
+        spared = frame is None or "coverage" in frame.f_code.co_filename
+        while frame is not None:
+            spared = spared or frame.f_code.co_name == "__del__"
+            frame = frame.f_back
+        if not spared:
+            raise Interrupted
+        signal.setitimer(signal.ITIMER_REAL, 1e-4)
+
+    def work(net: Net) -> None:
+        # Bounded, since what is raised where Python ignores exceptions is lost. And a function,
+        # since CPython 3.13.0 skips the handlers around a loop that is struck at its end.
+        end = time.monotonic() + 0.02
+        while time.monotonic() < end:
+            net.get(url, "POST", data=b"y" * 10)
+
+    url = server.answer("/", b"x" * 1000)
+    rng = random.Random(5)
+    before = signal.signal(signal.SIGALRM, strike)
+    try:
+        with network(soft_limit=1, hard_limit=1) as net:
+            for _ in range(300):
+                with contextlib.suppress(Interrupted):
+                    signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 3e-3))
+                    work(net)
+                context = net.context()
+                timer = threading.Timer(PATIENCE, typing.cast(WatchedAbort, context.abort).cancel)
+                timer.start()
+                assert net.get(url, context=context) == b"x" * 1000
+                timer.cancel()
+                timer.join()
+                assert net.open_count == net.idle_count == 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -553,6 +553,13 @@ def test_signals_at_random_instants_lose_no_permit() -> None:
             raise Interrupted
         signal.setitimer(signal.ITIMER_REAL, 1e-4)
 
+    def work() -> None:
+        # Bounded, since what is raised where Python ignores exceptions is lost. And a function,
+        # since CPython 3.13.0 skips the handlers around a loop that is struck at its end.
+        end = time.monotonic() + 0.02
+        while time.monotonic() < end:
+            take(pool, rng.choice("ab")).give_back(reusable=True)
+
     places = {pool_module.__file__, __file__}
     pool = make_pool(soft=1, hard=1)
     rng = random.Random(3)
@@ -562,8 +569,7 @@ def test_signals_at_random_instants_lose_no_permit() -> None:
         for _ in range(300):
             try:
                 signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 5e-4))
-                while True:
-                    take(pool, rng.choice("ab")).give_back(reusable=True)
+                work()
             except Interrupted:
                 struck += 1
             lease = take(pool, abort=_impatient())
@@ -572,7 +578,7 @@ def test_signals_at_random_instants_lose_no_permit() -> None:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert struck == 300
+    assert struck > 250
     pool.close()
     assert pool.open_count == 0
 
