@@ -499,10 +499,12 @@ class Block:
             alone = not self._runners
         if alone:
 
-            def unavailable(_: object) -> HTTPError:
+            def unavailable(handle: PendingResponse) -> HTTPError:
                 failure = WorkersUnavailable(
                     f"no thread could be started to run the request: {error}; lower max_workers, "
-                    "or the number of threads of the process"
+                    "or the number of threads of the process",
+                    request=handle._request,
+                    tag=handle.tag,
                 )
                 failure.__cause__ = error
                 return failure

@@ -8,6 +8,7 @@ and where a call of a C function returns, and a profiling function is called at 
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import subprocess
 import sys
@@ -229,10 +230,8 @@ def cancel_some(parallel: http3.Parallel) -> None:
 def give_up_waiting(parallel: http3.Parallel) -> None:
     handles = [parallel.get(f"{URL}/{number}") for number in range(2)]
     for wait in (parallel.next_response, handles[1].get_response):
-        try:
+        with contextlib.suppress(http3.WaitTimeout):
             wait(timeout=0)
-        except http3.WaitTimeout:
-            pass
 
 
 USES = [
