@@ -29,6 +29,7 @@ import urllib.parse
 import trustme
 
 import http3_parallel as http3
+from http3_parallel.dispatch import NetworkDispatch
 from servers import (
     PATIENCE,
     HangingResolver,
@@ -412,6 +413,12 @@ def staged(scenario: Scenario, number: int = NUMBER) -> typing.Iterator[tuple[Pl
         yield place, stack.enter_context(scenario.client())
 
 
+def pool_of(client: http3.Client) -> typing.Any:
+    dispatcher = client._state.dispatcher
+    assert isinstance(dispatcher, NetworkDispatch)
+    return dispatcher._pool
+
+
 def assert_nothing_is_busy(client: http3.Client, parallel: http3.Parallel) -> None:
     """No worker and no connection is in use for the block, or for anything else."""
     block = parallel._block
@@ -420,7 +427,7 @@ def assert_nothing_is_busy(client: http3.Client, parallel: http3.Parallel) -> No
     assert wait_until(lambda: not block._executing)
     assert wait_until(lambda: not block._streams)
     # A reader of a stream is a thread of the user's, which was woken and not waited for.
-    pool = client._state.dispatcher._pool  # type: ignore[attr-defined]  # the network's
+    pool = pool_of(client)
     assert wait_until(lambda: not pool._in_use), f"{len(pool._in_use)} connections are in use"
     workers = client._state.workers
     assert wait_until(lambda: workers._idle == workers._threads), "a worker is busy"

@@ -19,6 +19,7 @@ from scenarios import (
     Place,
     Scenario,
     assert_nothing_is_busy,
+    pool_of,
     staged,
 )
 from servers import PATIENCE, RawServer, Site, drip_body, hang_before_response
@@ -185,7 +186,7 @@ def test_a_deadline_ends_a_plain_call(scenario: Scenario) -> None:
             assert -0.01 < ended_at - ends_at < SOON
             assert caught.value.tag == "mine"
             assert str(caught.value.url) == url
-            assert not client._state.dispatcher._pool._in_use
+            assert not pool_of(client)._in_use
             assert place.wait_all_closed()
         return scenario.phase in str(caught.value)
 
@@ -206,7 +207,7 @@ def test_a_deadline_ends_the_stream_of_a_plain_call(scenario: Scenario) -> None:
                 response.read()
             assert response.is_closed
             assert place.wait_all_closed()
-            assert not client._state.dispatcher._pool._in_use
+            assert not pool_of(client)._in_use
         return True
 
     in_time(attempt)

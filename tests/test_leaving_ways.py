@@ -55,11 +55,11 @@ def interrupt_when(waiting: typing.Callable[[], bool]) -> threading.Thread:
     """Ctrl-C for the main thread, once it waits."""
 
     def interrupt() -> None:
-        if wait_until(waiting):
-            signal.pthread_kill(main, signal.SIGINT)
+        main = threading.main_thread().ident
+        assert main is not None
+        assert wait_until(waiting)
+        signal.pthread_kill(main, signal.SIGINT)
 
-    main = threading.main_thread().ident
-    assert main is not None
     thread = threading.Thread(target=interrupt)
     thread.start()
     return thread

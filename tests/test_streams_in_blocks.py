@@ -9,7 +9,7 @@ import typing
 import pytest
 
 import http3_parallel as http3
-from scenarios import Reader, error_of, wait_until
+from scenarios import Reader, error_of, pool_of, wait_until
 from servers import PATIENCE, Peer, RawServer, Site, drip_body
 
 
@@ -17,10 +17,6 @@ from servers import PATIENCE, Peer, RawServer, Site, drip_body
 def client() -> typing.Iterator[http3.Client]:
     with http3.Client(max_workers=4) as client:
         yield client
-
-
-def pool_of(client: http3.Client) -> typing.Any:
-    return client._state.dispatcher._pool
 
 
 def stream(parallel: http3.Parallel, url: str, **options: typing.Any) -> http3.Response:
