@@ -75,6 +75,10 @@ class Completions:
 
     # Called by whoever wants a response.
 
+    @property
+    def has_finished(self) -> bool:
+        return bool(self._finished)
+
     def take(self, timeout: float | None, end: float | None = None) -> PendingResponse:
         """
         The next handle to complete; see `Parallel.next_response`. `end`, on the clock of

@@ -174,7 +174,15 @@ class Map(typing.Iterator[PendingResponse]):
             raise
 
     def _fill(self) -> None:
+        """
+        Read on, up to the window. Only one further if something can be handed out already: an
+        input that makes its reader wait must not hold back what is there.
+        """
+        read = 0
         while self._requests is not None and len(self._completions.open) < self._window:
+            if read and self._completions.has_finished:
+                return
+            read += 1
             try:
                 item = next(self._requests)
             except StopIteration:

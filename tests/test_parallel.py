@@ -596,9 +596,8 @@ def test_map_has_its_requests_to_itself(parallel, dispatch):
 
 def test_map_left_early_ends_what_it_started(parallel, dispatch):
     mapped = parallel.map((f"{URL}/{n}" for n in range(1000)), window=4)
-    in_thread(lambda: dispatch.exchange("/0").respond())
+    in_thread(lambda: dispatch.wait_for_arrivals(4) and dispatch.exchange("/0").respond())
     next(mapped)
-    dispatch.wait_for_arrivals(3)
     mapped.close()
     dispatch.wait_until_idle()
     with pytest.raises(StopIteration):
@@ -607,12 +606,28 @@ def test_map_left_early_ends_what_it_started(parallel, dispatch):
 
 
 def test_map_dropped_ends_what_it_started(parallel, dispatch):
-    in_thread(lambda: dispatch.exchange("/0").respond())
+    in_thread(lambda: dispatch.wait_for_arrivals(4) and dispatch.exchange("/0").respond())
     for _ in parallel.map((f"{URL}/{n}" for n in range(1000)), window=4):
-        dispatch.wait_for_arrivals(3)
         break
     dispatch.wait_until_idle()
     assert not parallel._block._pending
+
+
+def test_map_hands_out_what_is_there_before_it_reads_on():
+    read: list[int] = []
+
+    def urls() -> typing.Iterator[str]:
+        for n in range(10):
+            read.append(n)
+            yield f"{URL}/{n}"
+            # As a slow input would: nothing is pending any more when the next line comes.
+            while parallel._block._pending:
+                threading.Event().wait(0.001)
+
+    with http3.parallel(dispatch=InstantDispatch()) as parallel:
+        for handed_out, _ in enumerate(parallel.map(urls(), window=100), start=1):
+            assert len(read) <= handed_out + 1
+    assert handed_out == 10
 
 
 def test_map_passes_on_the_error_of_its_input_and_ends_what_it_started(parallel, dispatch):
