@@ -40,6 +40,9 @@ __all__ = ["Job", "Timer", "Workers", "end_at_exit"]
 #: The longest single wait of the foreman: what a C wait takes is less than what a float can say.
 _LONGEST_WAIT = 3600.0
 
+#: Seconds between two looks at whether the interpreter exits, where nothing tells.
+_EXIT_POLL = 0.1
+
 
 class Job(typing.Protocol):
     def __call__(self) -> None:
@@ -305,8 +308,14 @@ def _end_all() -> None:
         owner.end_now()
 
 
-def _end_all_after_main_thread() -> None:
-    threading.main_thread().join()
+def _end_all_once_executors_refuse() -> None:
+    # They do from the moment when concurrent.futures is about to wait for its threads. The end of
+    # the main thread would be too late: since Python 3.13 that comes after the wait.
+    executor = ThreadPoolExecutor(1)
+    with contextlib.suppress(RuntimeError):
+        while True:
+            executor.submit(int)
+            time.sleep(_EXIT_POLL)
     _end_all()
 
 
@@ -318,7 +327,7 @@ def _watch_for_exit() -> None:
         with contextlib.suppress(RuntimeError):  # imported while the interpreter exits
             register(_end_all)
     else:
-        threading.Thread(target=_end_all_after_main_thread, daemon=True).start()
+        threading.Thread(target=_end_all_once_executors_refuse, daemon=True).start()
 
 
 _watch_for_exit()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -274,10 +275,8 @@ def test_who_was_not_aborted_is_never_disturbed(switch_interval):
         connection.owner = first
         first.blocked_on(connection.wake)
         thread = start(lambda first=first: first.abort(cancelled))
-        try:
+        with contextlib.suppress(RequestCancelled):
             first.release()
-        except RequestCancelled:
-            pass
         connection.owner = second
         second.blocked_on(connection.wake)
         thread.join(PATIENCE)

@@ -1,7 +1,7 @@
 """
 Signals, at any instant: what comes out, what is left behind, and whether one can go on.
 
-Two ways of looking for the worst instant: real signals at random ones, in `programs/interrupted.py`;
+Two ways of looking for the worst instant: real signals at random ones (`programs/interrupted.py`);
 and, one after the other, all there are: Python runs signal handlers where a function is entered
 and where a call of a C function returns, and a profiling function is called at the same places.
 """

@@ -10,6 +10,7 @@ gunicorn's does; ``cancel`` to one that calls ``parallel.cancel()``.
 from __future__ import annotations
 
 import faulthandler
+import functools
 import os
 import random
 import signal
@@ -210,8 +211,7 @@ def check_raising(way: str, name: str, trials: int, seed: int, base: str | None)
                 client.close()
             dispatch = None if base else Pausing()
             client = http3.Client(dispatch=dispatch, max_workers=8)
-        here = client
-        what = interrupted(lambda: scenario(here, base or BASE), arm)
+        what = interrupted(functools.partial(scenario, client, base or BASE), arm)
         assert what == expected, f"{what} came out of trial {trial}"
         if dispatch is not None:
             wait_until_nothing_in_flight(dispatch)
