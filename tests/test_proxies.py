@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gc
 import socket
 import ssl
 import struct
 import threading
 import time
 import typing
+import weakref
 
 import pytest
 import trustme
@@ -250,6 +252,7 @@ def test_refused_credentials_are_a_proxy_error_that_does_not_show_them(
     [
         (b"HTTP/1.1 503 Not Now\r\n\r\n", "503 Not Now, and did not connect to example.com:443"),
         (b"HTTP/1.0 403\r\nA: b\r\n\r\n", "answered 403, and"),
+        (b"HTTP/1.1 403 \x1b[31mRed\r\n\r\n", r"answered 403 \[31mRed, and"),
         (b"", "closed the connection unanswered"),
         (b"220 smtp.test ESMTP\r\n\r\n", "does not speak HTTP"),
         (b"HTTP/1.1 200 OK\r\n\r\nsurplus", "does not speak HTTP"),
@@ -362,6 +365,26 @@ def test_abort_in_the_body_through_tls_within_tls(server_tls: ssl.SSLContext, ca
         running.cancel_and_check()
         assert server.wait_all_closed()
         assert net.open_count == 0
+
+
+@pytest.mark.parametrize("way", ["tls", "tunnel", "tls within tls"])
+def test_an_idle_connection_keeps_nothing_of_the_request_that_opened_it(
+    tls_server: Site, server_tls: ssl.SSLContext, ca_path: str, way: str
+) -> None:
+    url = tls_server.answer("/", b"ok")
+    gc.disable()
+    try:
+        with HTTPProxy(tls_server, tls=server_tls if way == "tls within tls" else None) as proxy:
+            proxies = {} if way == "tls" else {"all": proxy.url}
+            with network(proxies=proxies, ca_path=ca_path) as net:
+                context = net.context()
+                reference = weakref.ref(context.abort)
+                assert net.get(url, context=context) == b"ok"
+                assert net.idle_count == 1
+                del context
+                assert reference() is None
+    finally:
+        gc.enable()
 
 
 # SOCKS.

@@ -16,9 +16,12 @@ and in `heads`, each with a test in ``tests/test_urllib3_border.py``:
 * ``urllib3.connection.ProxyConfig``, its four fields.
 * ``http.client.HTTPConnection.getresponse()`` is called past urllib3's own, which would wrap
   the response: it builds ``response_class(sock, method=)`` and calls its ``begin()``.
-* ``http.client.HTTPResponse``: ``_read_status()``, ``_read_next_chunk_size()``,
+* ``http.client.HTTPConnection``: ``send(data)`` is called with bytes for each piece, and opens
+  the connection unless ``auto_open`` is 0; ``putheader()`` takes bytes. ``is_connected`` of
+  urllib3's tells whether there is nothing to read.
+* ``http.client.HTTPResponse``: ``_read_status()``, ``_read_next_chunk_size()``, ``_safe_read()``,
   ``_read_and_discard_trailer()``, ``_close_conn()`` are extended in `heads`; ``fp``, ``length``,
-  ``chunked``, ``will_close`` are read.
+  ``chunked``, ``chunk_left``, ``will_close`` are read and set.
 """
 
 from __future__ import annotations
@@ -155,6 +158,10 @@ class _Handshake:
         # A timeout of a handshake bounds all of its reads and writes together.
         if type(self._context).wrap_socket is ssl.SSLContext.wrap_socket:
             # The descriptor moves into a new object, and that is the one to wake from now on.
+            # Not in between: that waits for nothing, and would leave a socket unclosed if it
+            # found the connection shut down.
+            opening.wake.watch()
+            opening.abort.check()
             wrapped = self._context.wrap_socket(
                 sock, server_hostname=server_hostname, do_handshake_on_connect=False
             )
@@ -193,13 +200,15 @@ class _InnerTLS:
 
     def __init__(self, inner: ssl.SSLObject, opening: _Opening) -> None:
         self._inner = inner
-        self._opening = opening
+        self._opening: _Opening | None = opening
 
     def do_handshake(self) -> None:
-        self._opening.abort.check()
-        if self._opening.carrier is not None:
-            self._opening.limit(self._opening.carrier)
+        if self._opening is not None:
+            self._opening.abort.check()
+            if self._opening.carrier is not None:
+                self._opening.limit(self._opening.carrier)
         self._inner.do_handshake()
+        self._opening = None
 
     def __getattr__(self, name: str) -> typing.Any:
         return getattr(self._inner, name)
@@ -275,7 +284,10 @@ class Connection:
             http.connect()
             assert http.sock is not None
             self._hold = http.sock.makefile("rb", 0)
+            # The connection outlives the request that opened it, and must not keep its things.
             http.opening = None
+            if isinstance(http, _TLS):
+                http.ssl_context = http.proxy_config = None
             abort.blocked_on(self.wake)
         except BaseException as exc:
             self.close()

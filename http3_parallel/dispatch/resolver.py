@@ -79,7 +79,8 @@ class _State:
 
     def __init__(self) -> None:
         self.pid = os.getpid()
-        self.lock = threading.Lock()
+        # Reentrant, for a signal handler that makes a request of its own.
+        self.lock = threading.RLock()
         self.pending: dict[_Key, _Lookup] = {}
         self.line: collections.deque[_Lookup] = collections.deque()
         self.workers: weakref.WeakSet[_Worker] = weakref.WeakSet()

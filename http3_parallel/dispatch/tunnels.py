@@ -65,7 +65,9 @@ def _read_status(sock: socket.socket, proxy: Proxy, budget: Budget, what: str) -
                 if status <= 299 and end.end() != len(head):
                     # Bytes before the client said anything: not those of a TLS server.
                     break
-                return status, (match[2] or b"").decode("latin-1")
+                reason = (match[2] or b"").decode("latin-1")
+                # It goes into a message, and so perhaps to a terminal.
+                return status, "".join(c for c in reason if c.isprintable())[:80]
             head = head[end.end() :]  # an interim response
             continue
         if len(head) > MAX_HEAD:
