@@ -26,7 +26,10 @@ ENVIRONMENT = {"PYTHONPATH": f"{TESTS.parent}:{TESTS}", "PATH": ""}
 
 
 class EchoServer(RawServer):
-    """Answers with the path. ``/hang/...`` is answered once ``/release`` was asked for."""
+    """
+    Answers with the path: ``/hang/...`` once ``/release`` was asked for, ``/arrived`` once eight
+    of those hang.
+    """
 
     def __init__(self) -> None:
         super().__init__(self._answer)
@@ -36,9 +39,14 @@ class EchoServer(RawServer):
         while (request := peer.read_request()) is not None:
             if request.target == "/release":
                 self._gate.open()
+            if request.target == "/arrived":
+                assert self.wait_until(lambda: self._hanging() >= 8)
             if request.target.startswith("/hang/") and not peer.wait_gate(self._gate):
                 return
             peer.send(response_bytes(body=request.target.encode()))
+
+    def _hanging(self) -> int:
+        return sum(request.target.startswith("/hang/") for request in self.requests)
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def run_program(*arguments: object) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_interrupted_at_random_instants(scenario):
-    program = run_program("sigint", scenario, 60, hash(scenario) % 1000)
+    program = run_program("sigint", scenario, 60, len(scenario))
     assert (program.returncode, program.stdout, program.stderr) == (0, "", "")
 
 
@@ -254,7 +254,9 @@ def use_further(parallel: http3.Parallel) -> None:
         for path in paths:
             parallel.get(URL + path)
         while parallel.has_pending_responses:
-            texts.add(parallel.next_response(SOON).text)
+            # What was being cancelled when the interrupt came may be handed out as such.
+            with contextlib.suppress(http3.RequestCancelled):
+                texts.add(parallel.next_response(SOON).text)
     assert texts >= more
 
 
