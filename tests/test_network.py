@@ -1133,7 +1133,8 @@ class LoopbackServer:
 
     def __exit__(self, *exc_info: object) -> None:
         self._stop.set()
-        socket.create_connection(("127.0.0.1", self.port)).close()
+        with contextlib.suppress(ConnectionError):  # if something else woke it
+            socket.create_connection(("127.0.0.1", self.port)).close()
         self._thread.join(PATIENCE)
         self._listener.close()
 

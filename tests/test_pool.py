@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import inspect
@@ -135,6 +136,25 @@ class Waiter:
     @property
     def waits(self) -> bool:
         return self._thread.is_alive()
+
+
+@contextlib.contextmanager
+def held_by_another_thread(lock: typing.Any) -> typing.Iterator[None]:
+    taken, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            taken.set()
+            done.wait(PATIENCE)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert taken.wait(PATIENCE)
+    try:
+        yield
+    finally:
+        done.set()
+        holder.join()
 
 
 # Reuse.
@@ -422,9 +442,11 @@ def test_a_lease_that_is_dropped_wakes_a_waiter() -> None:
 def test_dropping_a_lease_takes_no_lock() -> None:
     pool = make_pool(hard=1)
     lease = take(pool)
-    with pool._lock:
+    with held_by_another_thread(pool._lock):
+        started = time.monotonic()
         del lease
-    assert take(pool) is not None
+        assert time.monotonic() - started < PATIENCE / 2
+    take(pool).give_back(reusable=True)
 
 
 def test_the_pool_does_not_keep_a_lease_alive() -> None:
@@ -619,8 +641,10 @@ def test_forget_touches_idle_connections_without_the_lock() -> None:
     used, idle = take(pool), take(pool)
     resting = connection_of(idle)
     idle.give_back(reusable=True)
-    with pool._lock:  # as a thread of the parent may have held it
+    with held_by_another_thread(pool._lock):  # as by one of the parent's
+        started = time.monotonic()
         pool.forget()
+        assert time.monotonic() - started < PATIENCE / 2
     assert resting.forgotten
     assert not resting.closed
     assert not connection_of(used).forgotten

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import contextlib
 import os
 import socket
 import subprocess
@@ -91,6 +92,25 @@ class Asking:
         self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
         return self.result
+
+
+@contextlib.contextmanager
+def held_by_another_thread(lock: typing.Any) -> typing.Iterator[None]:
+    taken, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            taken.set()
+            done.wait(PATIENCE)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert taken.wait(PATIENCE)
+    try:
+        yield
+    finally:
+        done.set()
+        holder.join()
 
 
 def test_a_name_is_resolved_by_the_system() -> None:
@@ -334,7 +354,7 @@ def test_a_forked_child_resolves_although_the_parents_threads_are_gone(
     asking = [Asking("hangs.test") for _ in range(2)]
     assert hanging_resolver.wait_for_callers(1)
     look_up("localhost")
-    with resolver._state.lock:  # as any thread of the parent's may hold it
+    with held_by_another_thread(resolver._state.lock):
         child = os.fork()
         if child == 0:
             code = 1

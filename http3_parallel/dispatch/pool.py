@@ -201,15 +201,18 @@ class ConnectionPool(typing.Generic[C]):
     @property
     def open_count(self) -> int:
         """Connections open, being opened or being closed."""
-        return len(self._in_use) + len(self._idle)
+        with self._lock:
+            return len(self._in_use) + len(self._idle)
 
     @property
     def idle_count(self) -> int:
-        return len(self._idle)
+        with self._lock:
+            return len(self._idle)
 
     @property
     def waiting_count(self) -> int:
-        return len(self._line)
+        with self._lock:
+            return len(self._line)
 
     # Taking.
 
@@ -294,7 +297,7 @@ class ConnectionPool(typing.Generic[C]):
         """Give it a permit, with a connection to use, or to close, if there is one."""
         if not self._pop_newest_locked(lease):
             hard_limit = self._limits.hard_limit
-            if hard_limit is not None and self.open_count >= hard_limit:
+            if hard_limit is not None and len(self._in_use) + len(self._idle) >= hard_limit:
                 oldest = next(iter(self._idle.items()), None)
                 if oldest is None:
                     return False
