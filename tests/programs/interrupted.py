@@ -13,6 +13,7 @@ import faulthandler
 import functools
 import os
 import random
+import select
 import signal
 import sys
 import time
@@ -25,6 +26,10 @@ from scripted import InstantDispatch, ScriptedDispatch
 PATIENCE = 20.0
 #: Seconds after which it is interrupted, at most.
 LONGEST = 0.005
+
+#: Seconds after which it is interrupted again. Python swallows what a signal handler raises while
+#: a finalizer runs, and one presses Ctrl-C again then.
+AGAIN = 3.0
 
 BASE = "http://example.com"
 
@@ -138,7 +143,10 @@ SCENARIOS: dict[str, typing.Callable[[http3.Client, str], None]] = {
 
 
 class Interrupter:
-    """Another process, which sends SIGINT to this one when it is told after how long."""
+    """
+    Another process, which sends SIGINT to this one when it is told after how long, and again
+    every `AGAIN` seconds until it is told that this one has noticed.
+    """
 
     def __init__(self) -> None:
         parent = os.getpid()
@@ -149,26 +157,36 @@ class Interrupter:
             os.close(self._write_end)
             while line := os.read(read_end, 8):
                 end = time.perf_counter() + int(line) * 1e-6
-                while time.perf_counter() < end:
+                while int(line) and time.perf_counter() < end:
                     pass
-                os.kill(parent, signal.SIGINT)
+                while int(line) and not select.select([read_end], [], [], 0)[0]:
+                    os.kill(parent, signal.SIGINT)
+                    select.select([read_end], [], [], AGAIN)
             os._exit(0)
         os.close(read_end)
 
     def after(self, seconds: float) -> None:
         os.write(self._write_end, b"%08d" % (seconds * 1e6))
 
+    def noticed(self) -> None:
+        os.write(self._write_end, b"%08d" % 0)
+
     def end(self) -> None:
         os.close(self._write_end)
         os.waitpid(self._child, 0)
 
 
-def interrupted(run: typing.Callable[[], None], arm: typing.Callable[[], None]) -> str:
+def interrupted(
+    run: typing.Callable[[], None],
+    arm: typing.Callable[[], None],
+    disarm: typing.Callable[[], None],
+) -> str:
     """The name of what came out."""
     try:
         arm()
         run()
     except (KeyboardInterrupt, SystemExit) as error:
+        disarm()
         return type(error).__name__
     return "nothing"
 
@@ -199,17 +217,19 @@ def check_raising(way: str, name: str, trials: int, seed: int, base: str | None)
         if interrupter is not None:
             interrupter.after(delay)
         else:
-            signal.setitimer(signal.ITIMER_REAL, delay)
+            signal.setitimer(signal.ITIMER_REAL, delay, AGAIN)
 
-    def again(unraisable: typing.Any) -> None:
-        # Python swallows what a signal handler raises while a finalizer runs: one presses
-        # Ctrl-C again then.
-        if type(unraisable.exc_value).__name__ == expected:
-            arm()
+    def disarm() -> None:
+        if interrupter is not None:
+            interrupter.noticed()
         else:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def report(unraisable: typing.Any) -> None:
+        if unraisable.exc_type.__name__ != expected:
             sys.__unraisablehook__(unraisable)
 
-    sys.unraisablehook = again
+    sys.unraisablehook = report
 
     client = None
     for trial in range(trials):
@@ -219,12 +239,13 @@ def check_raising(way: str, name: str, trials: int, seed: int, base: str | None)
                 client.close()
             dispatch = None if base else Pausing()
             client = http3.Client(dispatch=dispatch, max_workers=8)
-        what = interrupted(functools.partial(scenario, client, base or BASE), arm)
+        what = interrupted(functools.partial(scenario, client, base or BASE), arm, disarm)
         assert what == expected, f"{what} came out of trial {trial}"
         # The one instant that Python keeps from the library is before the first line of
         # __exit__: what it means is a block that nobody has left.
         for parallel in last_opened:
-            parallel.close()
+            if parallel._block.usable:
+                parallel.close()
         if dispatch is not None:
             wait_until_nothing_in_flight(dispatch)
         check_usable(client, base or BASE)
@@ -239,7 +260,7 @@ def check_raising(way: str, name: str, trials: int, seed: int, base: str | None)
                     for number in range(3):
                         client.parallel().get(f"{BASE}/hang/{number}")
 
-        what = interrupted(open_and_close, arm)
+        what = interrupted(open_and_close, arm, disarm)
         assert what == expected, f"{what} came out of closing"
     if client is not None:
         client.close()
