@@ -191,8 +191,9 @@ class PendingResponse:
         )
 
     def _result(self) -> Response:
-        if self._cancelled_by is not None and self._error is None:
+        if self._state == CANCELLED and self._error is None:
             # Not made before someone asks: ten thousand may be cancelled on leaving a block.
+            assert self._cancelled_by is not None
             self._error = self._cancelled_by(self)
         error = self._error
         if error is None:
