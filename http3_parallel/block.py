@@ -357,12 +357,14 @@ class Block:
         # First everything is ended, then the first one woken: the worker or the connection that
         # this sets free must not go to another of them, which would be sent on the way out.
         aborts: list[tuple[Abort, typing.Callable[[], HTTPError]]] = []
-        futures: list[HandleFuture] = []
+        followed: list[PendingResponse] = []
         try:
             for handle in handles:
                 with self.lock:
                     if state not in MOVES[handle._state]:
                         continue
+                    if handle._future is not None:
+                        followed.append(handle)
                     abort = handle._abort
                     if state is DONE:
                         handle._error = error(handle)
@@ -371,8 +373,6 @@ class Block:
                     self._move(handle, state)
                     if abort is None:  # it was in line
                         handle._context = handle._settings = None
-                    if handle._future is not None:
-                        futures.append(handle._future)
                 if abort is not None:
                     aborts.append((abort, functools.partial(error, handle)))
             for abort, reason in aborts:
@@ -380,8 +380,9 @@ class Block:
             for abort, reason in aborts:
                 abort.abort(reason)
         finally:  # whoever waits for a future would wait for ever
-            for future in futures:
-                future.follow()
+            for handle in followed:
+                if handle._future is not None and handle._state in ENDED:
+                    handle._future.follow()
 
     def _move(self, handle: PendingResponse, state: str) -> None:
         """One move of the table, with all that hangs on it. Under the lock."""

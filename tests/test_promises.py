@@ -58,8 +58,9 @@ def test_promise_2_request_errors_appear_in_two_places_only(server: Site) -> Non
         parallel.get(refused)
         with pytest.raises(http3.HTTPError):
             parallel.next_response(PATIENCE)
+        wrong: dict[str, typing.Any] = {"colour": "red"}
         with pytest.raises(TypeError):
-            parallel.get(server.url, colour="red")
+            parallel.get(server.url, **wrong)
 
 
 def test_promise_3_every_error_knows_its_request(server: Site) -> None:
@@ -67,19 +68,20 @@ def test_promise_3_every_error_knows_its_request(server: Site) -> None:
     with http3.parallel(timeout=0.05) as parallel:
         for n in range(10):
             parallel.post(f"{server.url}/wait/{n}", data=b"x", tag=n)
-        failed = {}
+        failed: dict[typing.Any, http3.HTTPError] = {}
         while parallel.has_pending_responses:
             try:
                 parallel.next_response(PATIENCE)
             except http3.HTTPError as error:
                 failed[error.tag] = error
         assert sorted(failed) == list(range(10))
-        for n, error in failed.items():
-            assert error.method == "POST"
-            assert str(error.url) == f"{server.url}/wait/{n}"
-            assert pickle.loads(pickle.dumps(error)).request.content == b"x"
+        for n, failure in failed.items():
+            assert failure.method == "POST"
+            assert str(failure.url) == f"{server.url}/wait/{n}"
+            assert failure.request is not None
+            assert pickle.loads(pickle.dumps(failure)).request.content == b"x"
             server.release(str(n))
-            again = parallel.send(error.request, tag=n)
+            again = parallel.send(failure.request, tag=n)
             assert again.get_response(PATIENCE).text == str(n)
 
 

@@ -81,6 +81,8 @@ class ResponseReader(http.client.HTTPResponse):
     * `has_surplus`: whether bytes came after its end, so that the connection is not clean.
     """
 
+    # There before __init__ sets it: an interrupt in between would trip the base's finalizer.
+    fp: typing.Any = None
     length: int | None
     chunked: bool
     will_close: bool
