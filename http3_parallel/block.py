@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import logging
 import os
 import threading
 import time
@@ -52,10 +53,13 @@ from .pending import (
     RUNNING,
     HandleFuture,
     PendingResponse,
+    Place,
 )
-from .workers import Timer, Workers
+from .workers import Timer, Workers, guarded
 
 __all__ = ["Block", "Engine"]
+
+_logger = logging.getLogger("http3_parallel")
 
 #: How long closing waits, in seconds, for workers that were aborted. They need microseconds;
 #: this bounds what nobody has thought of.
@@ -138,10 +142,12 @@ class Block:
         self._streams: dict[Abort, weakref.ref[Response]] = {}
         self._runners: set[_Runner] = set()
         self._drained: list[Signal] = []
-        self._line: Line[PendingResponse] = Line(
+        # Workers whose request has ended, and who are at the callbacks of its future.
+        self._calling_back: set[PendingResponse] = set()
+        self._line: Line[Place] = Line(
             max_per_host,
-            host_of=lambda handle: handle._host,
-            waits=lambda handle: handle._state is QUEUED,
+            host_of=lambda place: place.host,
+            waits=lambda place: place.handle is not None and place.handle._state is QUEUED,
         )
 
     @property
@@ -203,27 +209,38 @@ class Block:
             expires = time.monotonic() + deadline
             if self.expires is None or expires < self.expires:
                 handle._deadline, handle._expires = deadline, expires
-                handle._timer = self._workers.schedule(expires, handle)
-        if self.expires is not None and self._timer is None:
-            self._timer = self._workers.schedule(self.expires, self)
         handle._context = contextvars.copy_context()
-        if self._limits_hosts:
-            handle._host = (request.url.host, request.url.port)
+        host = (request.url.host, request.url.port) if self._limits_hosts else None
+        place = handle._place = Place(handle, host)
         with self.lock:
             refused = self._closed
             expired = self._expired
             if not refused and not expired:
                 self._pending.add(handle)
-                self._line.add(handle)
+                self._line.add(place)
                 handle._completions.add(handle)
         if refused or expired:
-            if handle._timer is not None:
-                handle._timer.cancel()
             self.check_usable()
             self._submit_failed(handle, handle._deadline_error())
-        elif self._line and len(self._runners) < self.max_workers:
+            return handle
+        if handle._expires is not None:
+            self._schedule(handle)
+        if self._line and len(self._runners) < self.max_workers:
             self._add_runner()
         return handle
+
+    def _schedule(self, handle: PendingResponse) -> None:
+        """Only once it is in line: the deadline may have passed by the time it is known."""
+        assert handle._expires is not None
+        try:
+            if handle._expires != self.expires:
+                timer = handle._timer = self._workers.schedule(handle._expires, handle)
+                if handle._state in ENDED:
+                    timer.cancel()
+            elif self._timer is None:
+                self._timer = self._workers.schedule(handle._expires, self)
+        except RuntimeError as error:
+            self._end([handle], DONE, functools.partial(_unavailable, error))
 
     def _submit_failed(self, handle: PendingResponse, error: HTTPError) -> None:
         handle._error, handle._state = error, DONE
@@ -243,8 +260,10 @@ class Block:
 
     def staff(self) -> None:
         """See to it that workers are on their way. Makes up for an interrupted submit."""
-        while self._line and len(self._runners) < self.max_workers:
-            self._add_runner()
+        # Not for as long as it takes: if there is no thread, each is refused at once.
+        for _ in range(self.max_workers - len(self._runners)):
+            if self._line:
+                self._add_runner()
         self._workers.ensure()
 
     def make_future(self, handle: PendingResponse) -> HandleFuture:
@@ -328,7 +347,7 @@ class Block:
             abort.abort(_left)
             response = reference()
             if response is not None:
-                response.close()
+                _close(response)
         return stuck
 
     def _drain(self, stuck: set[PendingResponse]) -> bool:
@@ -337,7 +356,7 @@ class Block:
         while waiting:
             with self.lock:
                 if self._executing <= stuck:
-                    return not self._executing
+                    return not self._executing and not self._calling_back
                 signal = Signal()
                 self._drained.append(signal)
             waiting = signal.wait(end - time.monotonic())
@@ -373,6 +392,8 @@ class Block:
                     self._move(handle, state)
                     if abort is None:  # it was in line
                         handle._context = handle._settings = None
+                        if handle._place is not None:
+                            handle._place.handle = None
                 if abort is not None:
                     aborts.append((abort, functools.partial(error, handle)))
             for abort, reason in aborts:
@@ -380,9 +401,7 @@ class Block:
             for abort, reason in aborts:
                 abort.abort(reason)
         finally:  # whoever waits for a future would wait for ever
-            for handle in followed:
-                if handle._future is not None and handle._state in ENDED:
-                    handle._future.follow()
+            _follow_all(followed)
 
     def _move(self, handle: PendingResponse, state: str) -> None:
         """One move of the table, with all that hangs on it. Under the lock."""
@@ -411,8 +430,10 @@ class Block:
         with self.lock:
             self._runners.add(runner)
             if len(self._runners) <= self.max_workers:
-                handle = self._line.take()
-                if handle is not None:
+                place = self._line.take()
+                handle = None if place is None else place.handle
+                if place is not None and handle is not None:
+                    place.handle = None  # which refers to the place
                     handle._abort = Abort(handle._expires)
                     self._executing.add(handle)
                     handle._state = RUNNING
@@ -432,19 +453,26 @@ class Block:
             response = context.run(self._engine.perform, request, settings, abort)
         except BaseException as raised:
             error = _without_locals(raised)
-        self._complete(handle, abort, response, error)
-        with self.lock:
-            self._executing.discard(handle)
-            self._line.done(handle)
-            handle._abort = None
-            future = handle._future
-            for signal in self._drained:
-                signal.set()
-            self._drained.clear()
-        # The frames of an error's traceback refer to this one, and it to what it has in hand.
-        del handle, request, response, error, context, settings
-        if future is not None:
-            future.follow()
+        try:
+            self._complete(handle, abort, response, error)
+        finally:
+            # The frames of an error's traceback refer to this one, and it to what it has in hand.
+            del request, response, error, context, settings
+            with self.lock:
+                future = handle._future
+                if future is not None:
+                    self._calling_back.add(handle)
+                self._executing.discard(handle)
+                if handle._place is not None:
+                    self._line.done(handle._place)
+                handle._abort = None
+                for signal in self._drained:
+                    signal.set()
+                self._drained.clear()
+            if future is not None:
+                guarded(future.follow)
+                self._calling_back.discard(handle)
+            del handle
 
     def _complete(
         self,
@@ -470,12 +498,12 @@ class Block:
                     self._keep_stream(handle, abort, response)
                 self._move(handle, DONE)
         if not won and response is not None:
-            response.close()
+            _close(response)
 
     def _keep_stream(self, handle: PendingResponse, abort: Abort, response: Response) -> None:
         """The block goes on to answer for a body that is delivered unread."""
         forget, timer = self._streams.pop, None
-        if handle._timer is not None and handle._expires is not None:
+        if handle._expires is not None and handle._expires != self.expires:
             timer = self._workers.schedule(handle._expires, Expiry(abort, handle._deadline))
         call_soon, pid = self._workers.call_soon, self.pid
 
@@ -499,18 +527,40 @@ class Block:
             self._runners.discard(runner)
             alone = not self._runners
         if alone:
+            self._end(self._all_pending(), DONE, functools.partial(_unavailable, error))
+            with self.lock:
+                self._line.clear()
 
-            def unavailable(handle: PendingResponse) -> HTTPError:
-                failure = WorkersUnavailable(
-                    f"no thread could be started to run the request: {error}; lower max_workers, "
-                    "or the number of threads of the process",
-                    request=handle._request,
-                    tag=handle.tag,
-                )
-                failure.__cause__ = error
-                return failure
 
-            self._end(self._all_pending(), DONE, unavailable)
+def _unavailable(error: BaseException, handle: PendingResponse) -> HTTPError:
+    failure = WorkersUnavailable(
+        f"no thread could be started to run the request: {error}; lower max_workers, or the "
+        "number of threads of the process",
+        request=handle.request,
+        tag=handle.tag,
+    )
+    failure.__cause__ = error
+    return failure
+
+
+def _close(response: Response) -> None:
+    try:
+        response.close()
+    except Exception:  # of a dispatcher of the user's: nobody waits for it
+        _logger.warning("closing a response failed", exc_info=True)
+
+
+def _follow_all(handles: list[PendingResponse]) -> None:
+    """All of them, whatever a callback raises; that comes out after."""
+    failure: BaseException | None = None
+    for handle in handles:
+        if handle._future is not None and handle._state in ENDED:
+            try:
+                handle._future.follow()
+            except BaseException as error:
+                failure = failure or error
+    if failure is not None:
+        raise failure
 
 
 def _without_locals(error: BaseException) -> BaseException:

@@ -14,7 +14,6 @@ import logging
 import os
 import time
 import typing
-import weakref
 
 from .aborting import Abort, Expiry
 from .auth import AuthTypes, as_auth
@@ -33,7 +32,7 @@ from .config import (
 )
 from .dispatch import Context, Dispatcher, NetworkDispatch
 from .driver import Driver
-from .exceptions import ClientClosed, HTTPError, UnsupportedScheme
+from .exceptions import ClientClosed, HTTPError, UnsupportedScheme, WorkersUnavailable
 from .flow import Policy, follow, run
 from .methods import RequestMethods, SendOptions
 from .models import (
@@ -47,7 +46,7 @@ from .models import (
     URLTypes,
 )
 from .parallel import Parallel
-from .workers import Workers, end_at_exit
+from .workers import Registry, Workers, end_at_exit
 
 if typing.TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -81,7 +80,7 @@ class _State:
         self.pid = os.getpid()
         self.dispatcher = dispatcher
         self.workers = Workers(max_workers)
-        self.blocks: weakref.WeakSet[Block] = weakref.WeakSet()
+        self.blocks: Registry[Block] = Registry()
 
     def __del__(self) -> None:
         # Its client was not closed, but nobody can use it any more: idle threads must not stay.
@@ -253,6 +252,9 @@ class Client(RequestMethods[Response]):
             deadline=check_seconds("deadline", deadline),
         )
         state.blocks.add(block)
+        if self._closed:  # by another thread, which may have missed this block
+            block.end_now()
+            self._check_open()
         end_at_exit(self)
         return Parallel(block, on_close)
 
@@ -349,7 +351,12 @@ class Client(RequestMethods[Response]):
         abort = Abort(expires)
         timer = None
         if expires is not None:
-            timer = self._here().workers.schedule(expires, Expiry(abort, seconds))
+            try:
+                timer = self._here().workers.schedule(expires, Expiry(abort, seconds))
+            except RuntimeError as error:
+                raise WorkersUnavailable(
+                    "no thread could be started to keep the deadline", request=request, tag=tag
+                ) from error
         response = None
         try:
             response = self.perform(request, settings, abort)
@@ -421,7 +428,7 @@ class Client(RequestMethods[Response]):
         self._closed = True
         state = self._here()
         try:
-            for block in list(state.blocks):
+            for block in state.blocks.alive():
                 clean = block.close() and clean
         except BaseException:
             # Interrupted: nothing more is waited for, but the other blocks end too.
@@ -437,7 +444,7 @@ class Client(RequestMethods[Response]):
     def end_now(self) -> None:
         """Called while the interpreter exits."""
         state = self._here()
-        for block in list(state.blocks):
+        for block in state.blocks.alive():
             block.end_now()
         state.workers.stop_soon()
 

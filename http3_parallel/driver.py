@@ -76,10 +76,19 @@ class Driver:
             return function()
 
     def _send(self, request: Request) -> Response:
-        response = self._dispatched(lambda: self._dispatcher.send(request, self._context))
+        returned: list[Response] = []
+        try:
+            self._dispatched(lambda: returned.append(self._dispatcher.send(request, self._context)))
+        except BaseException:
+            # Aborted while code of the user's ran, which answered all the same.
+            for unwanted in returned:
+                if isinstance(unwanted, Response):
+                    unwanted.close()
+            raise
+        response = returned.pop()
         if not isinstance(response, Response):
             name = type(self._dispatcher).__name__
-            raise TypeError(f"{name}.send() returns a Response, not {response!r}")
+            raise TypeError(f"{name}.send() returns a Response, not {type(response).__name__}")
         if response.request is None:
             response.request = request
         return response
@@ -109,5 +118,5 @@ def _advance(step: Next) -> Request | None:
     except StopIteration:
         return None
     if not isinstance(request, Request):
-        raise TypeError(f"the steps() of an Auth yields requests, not {request!r}")
+        raise TypeError(f"the steps() of an Auth yields requests, not {type(request).__name__}")
     return request

@@ -166,9 +166,12 @@ class Map(typing.Iterator[PendingResponse]):
     def __next__(self) -> PendingResponse:
         try:
             self._fill()
-            return self._completions.take(None)
-        except NoPendingResponses:
-            raise StopIteration from None
+            try:
+                return self._completions.take(None)
+            except NoPendingResponses:
+                raise StopIteration from None
+        except StopIteration:
+            raise
         except BaseException:
             self.close()  # as a generator would be
             raise

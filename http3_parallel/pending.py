@@ -17,6 +17,7 @@ has nowhere to go.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import threading
 import typing
@@ -26,7 +27,7 @@ from types import TracebackType
 from .aborting import Abort, Signal
 from .exceptions import DeadlineExceeded, HTTPError
 from .models import Request, Response
-from .workers import Timer
+from .workers import Timer, Workers, guarded
 
 if typing.TYPE_CHECKING:
     from .block import Block
@@ -41,6 +42,7 @@ __all__ = [
     "RUNNING",
     "HandleFuture",
     "PendingResponse",
+    "Place",
 ]
 
 QUEUED = "queued"
@@ -55,6 +57,19 @@ MOVES: dict[str, frozenset[str]] = {
     CANCELLED: frozenset(),
 }
 ENDED = frozenset({DONE, CANCELLED})
+
+
+class Place:
+    """
+    A handle's place in line. It is let go of where it stands, so that a request that was
+    cancelled there does not stay, with its body, until a worker comes by.
+    """
+
+    __slots__ = ("handle", "host")
+
+    def __init__(self, handle: PendingResponse, host: typing.Hashable) -> None:
+        self.handle: PendingResponse | None = handle
+        self.host = host
 
 
 class PendingResponse:
@@ -75,7 +90,7 @@ class PendingResponse:
         "_error",
         "_expires",
         "_future",
-        "_host",
+        "_place",
         "_request",
         "_response",
         "_settings",
@@ -101,7 +116,7 @@ class PendingResponse:
         self._request = request
         self._settings = settings
         self._context: contextvars.Context | None = None
-        self._host: typing.Hashable = None
+        self._place: Place | None = None
         self._state = QUEUED
         self._response: Response | None = None
         self._error: BaseException | None = None
@@ -217,6 +232,15 @@ class HandleFuture(Future[Response]):
         super().__init__()
         self._handle: PendingResponse | None = handle
         self._once = threading.Lock()
+        self._has_callbacks = False
+
+    def add_done_callback(self, fn: typing.Callable[[Future[Response]], object]) -> None:
+        """
+        Call `fn` with this future when the request ends: on a worker, in the thread that cancels
+        it, or, if its deadline passes, in a thread for the purpose.
+        """
+        self._has_callbacks = True
+        super().add_done_callback(fn)
 
     def cancel(self) -> bool:
         """Cancel the request, also in flight. Returns whether it is cancelled."""
@@ -229,6 +253,14 @@ class HandleFuture(Future[Response]):
         """Take over what the handle has ended with, and notify. Once, whoever comes first."""
         if not self._once.acquire(blocking=False):
             return
+        if self._has_callbacks and Workers.on_foreman():
+            # They may take any time, and every deadline would wait for them.
+            with contextlib.suppress(RuntimeError):  # no more threads
+                threading.Thread(target=guarded, args=(self._follow,), daemon=True).start()
+                return
+        self._follow()
+
+    def _follow(self) -> None:
         # Nothing of the handle is needed from here on, and it refers to this future.
         handle, self._handle = self._handle, None
         assert handle is not None

@@ -25,7 +25,9 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import functools
 import heapq
+import logging
 import queue
 import threading
 import time
@@ -35,7 +37,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from .aborting import Signal
 
-__all__ = ["Job", "Timer", "Workers", "end_at_exit"]
+__all__ = ["Job", "Registry", "Timer", "Workers", "end_at_exit", "guarded"]
+
+_T = typing.TypeVar("_T")
 
 #: The longest single wait of the foreman: what a C wait takes is less than what a float can say.
 _LONGEST_WAIT = 3600.0
@@ -83,6 +87,25 @@ class Timer:
 
 
 _current = threading.local()
+_logger = logging.getLogger("http3_parallel")
+
+
+class Registry(typing.Generic[_T]):
+    """
+    Objects that are alive, without keeping them so. Unlike a WeakSet's, its copying and its
+    forgetting are single calls in C, which other threads and signals cannot come between.
+    """
+
+    def __init__(self) -> None:
+        self._references: dict[int, weakref.ref[_T]] = {}
+
+    def add(self, item: _T) -> None:
+        forget = functools.partial(self._references.pop, id(item))
+        self._references[id(item)] = weakref.ref(item, forget)
+
+    def alive(self) -> list[_T]:
+        references = list(self._references.values())
+        return [item for reference in references if (item := reference()) is not None]
 
 
 class _Foreman(threading.Thread):
@@ -117,6 +140,11 @@ class Workers:
         """The pool whose worker the calling thread is."""
         return getattr(_current, "workers", None)
 
+    @staticmethod
+    def on_foreman() -> bool:
+        """Whether the calling thread is a foreman, which others wait for: nothing slow here."""
+        return isinstance(threading.current_thread(), _Foreman)
+
     # Called from any thread.
 
     def submit(self, job: Job) -> None:
@@ -138,9 +166,14 @@ class Workers:
         return not self._jobs.empty()
 
     def schedule(self, when: float, target: Expirable) -> Timer:
-        """Have ``target.expire()`` called at `when`, on the clock of `time.monotonic`."""
+        """
+        Have ``target.expire()`` called at `when`, on the clock of `time.monotonic`. Raises
+        `RuntimeError` if there is no thread to keep the time, and none can be started.
+        """
         timer = Timer(when, target)
         self._tell_foreman(timer)
+        if not self._foremen:
+            raise RuntimeError("no thread can be started to keep the deadline")
         return timer
 
     def call_soon(self, callback: typing.Callable[[], object]) -> None:
@@ -159,7 +192,8 @@ class Workers:
         if Workers.current() is not self:
             end = time.monotonic() + timeout
             for foreman in list(self._foremen):
-                foreman.end(end)
+                if foreman is not threading.current_thread():
+                    foreman.end(end)
 
     def _tell_foreman(self, message: typing.Any) -> None:
         self._messages.put(message)
@@ -219,10 +253,10 @@ class Workers:
             elif message == self._grow:
                 self._grow(executor)
             elif message is not _TIME:
-                message()
+                guarded(message)
             del message
             while timers and timers[0].when <= time.monotonic():
-                heapq.heappop(timers).fire()
+                guarded(heapq.heappop(timers).fire)
         self._messages.put(None)  # in case there are two foremen
         executor.shutdown(wait=True)
 
@@ -276,7 +310,7 @@ class Workers:
                 self._idle -= 1
             # Who submitted meanwhile took this thread for idle.
             self.ensure()
-            job()
+            guarded(job)
             # The thread outlives the job: what the job refers to must not.
             del job
             with self._lock:
@@ -286,12 +320,20 @@ class Workers:
 _TIME = object()
 
 
+def guarded(function: typing.Callable[[], object]) -> None:
+    """Whatever it raises, the thread that many others rely on goes on."""
+    try:
+        function()
+    except BaseException:
+        _logger.exception("an exception that nobody asks for, in a thread of http3_parallel")
+
+
 class Ending(typing.Protocol):
     def end_now(self) -> None:
         """End all work at once, without waiting. Called while the interpreter exits."""
 
 
-_ending: weakref.WeakSet[Ending] = weakref.WeakSet()
+_ending: Registry[Ending] = Registry()
 
 
 def end_at_exit(owner: Ending) -> None:
@@ -304,8 +346,8 @@ def end_at_exit(owner: Ending) -> None:
 
 
 def _end_all() -> None:
-    for owner in list(_ending):
-        owner.end_now()
+    for owner in _ending.alive():
+        guarded(owner.end_now)
 
 
 def _end_all_once_executors_refuse() -> None:

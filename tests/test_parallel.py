@@ -559,6 +559,80 @@ def test_a_callback_on_the_future_may_use_the_block(parallel, dispatch):
     assert sorted(parallel.next_response(PATIENCE).text for _ in range(2)) == ["", "b"]
 
 
+def test_a_callback_that_raises_to_exit_costs_no_worker(client, caplog):
+    with http3.Client(dispatch=InstantDispatch(), max_workers=1) as client:
+        with client.parallel() as parallel:
+            for n in range(3):
+                future = parallel.get(f"{URL}/{n}").future
+                future.add_done_callback(lambda _: sys.exit("of the callback"))
+                assert future.result(PATIENCE).status_code == 200
+            assert parallel.get(f"{URL}/last").get_response(PATIENCE).text == "/last"
+
+
+def test_a_slow_callback_of_one_deadline_does_not_delay_another(parallel, dispatch):
+    release, called = threading.Event(), threading.Event()
+    first = parallel.get(f"{URL}/1", deadline=0.05)
+    first.future.add_done_callback(lambda _: (called.set(), release.wait(PATIENCE)))
+    assert called.wait(PATIENCE)
+    second = parallel.get(f"{URL}/2", deadline=0.05)
+    try:
+        with pytest.raises(http3.DeadlineExceeded):
+            second.get_response(PATIENCE)
+    finally:
+        release.set()
+
+
+def test_a_callback_that_raises_does_not_stop_the_clock(parallel, dispatch, caplog):
+    called = threading.Event()
+    first = parallel.get(f"{URL}/1", deadline=0.05)
+    first.future.add_done_callback(lambda _: (called.set(), sys.exit("of the callback")))
+    assert called.wait(PATIENCE)
+    with pytest.raises(http3.DeadlineExceeded):
+        parallel.get(f"{URL}/2", deadline=0.05).get_response(PATIENCE)
+
+
+# What dispatchers of the user's do.
+
+
+class Careless(http3.Dispatcher):
+    """Answers when it is let, with a body whose end raises."""
+
+    def __init__(self) -> None:
+        self.entered, self.release, self.closed = (threading.Event() for _ in range(3))
+
+    def send(self, request: http3.Request, context: http3.Context) -> http3.Response:
+        self.entered.set()
+        if request.url.path == "/late":
+            self.release.wait(PATIENCE)
+
+        def close() -> None:
+            self.closed.set()
+            raise OSError("closing failed")
+
+        return http3.Response(200, content=iter([b"x"]), on_close=close, request=request)
+
+
+def test_a_response_that_comes_after_the_cancel_is_closed(caplog):
+    dispatch = Careless()
+    with http3.Client(dispatch=dispatch) as client, client.parallel() as parallel:
+        pending = parallel.get(f"{URL}/late", stream=True)
+        assert dispatch.entered.wait(PATIENCE)
+        pending.cancel()
+        dispatch.release.set()
+        assert dispatch.closed.wait(PATIENCE)
+
+
+def test_a_body_that_cannot_be_closed_masks_nothing(caplog):
+    mine = KeyError("mine")
+    with http3.Client(dispatch=Careless()) as client:
+        with pytest.raises(KeyError) as caught, client.parallel() as parallel:
+            response = parallel.get(f"{URL}/", stream=True).get_response(PATIENCE)
+            assert not response.is_closed
+            raise mine
+        assert caught.value is mine
+        assert response.is_closed
+
+
 # map.
 
 
@@ -628,6 +702,16 @@ def test_map_hands_out_what_is_there_before_it_reads_on():
         for handed_out, _ in enumerate(parallel.map(urls(), window=100), start=1):
             assert len(read) <= handed_out + 1
     assert handed_out == 10
+
+
+def test_map_passes_on_what_its_input_raises_even_if_it_is_one_of_ours(parallel, dispatch):
+    def urls() -> typing.Iterator[str]:
+        yield f"{URL}/1"
+        parallel.next_response()
+
+    with pytest.raises(http3.NoPendingResponses):
+        next(parallel.map(urls()))
+    dispatch.wait_until_idle()
 
 
 def test_map_passes_on_the_error_of_its_input_and_ends_what_it_started(parallel, dispatch):
@@ -822,7 +906,36 @@ def test_nothing_keeps_an_error_or_its_handle_alive_but_its_owner():
         gc.enable()
 
 
+def test_what_was_cancelled_in_line_does_not_stay_there(client, dispatch):
+    gc.disable()
+    try:
+        with client.parallel(max_workers=1) as parallel:
+            parallel.get(f"{URL}/stuck")
+            dispatch.exchange("/stuck")
+            handles = [parallel.post(f"{URL}/{n}", data=b"x" * 1000) for n in range(20)]
+            alive = [weakref.ref(handle) for handle in handles]
+            for handle in handles:
+                handle.cancel()
+            del handle, handles
+            assert not any(reference() for reference in alive)
+    finally:
+        gc.enable()
+
+
 # Deadlines.
+
+
+def test_a_deadline_that_passes_while_the_request_is_submitted(client, switch_interval):
+    with http3.Client(dispatch=InstantDispatch(), max_workers=2) as client:
+        for _ in range(30):
+            with client.parallel() as parallel:
+                for n in range(20):
+                    parallel.get(f"{URL}/{n}", deadline=0)
+                ended = 0
+                for pending in parallel.as_completed(PATIENCE):
+                    assert pending.done()
+                    ended += 1
+                assert ended == 20
 
 
 def test_the_deadline_of_a_request_in_flight(parallel, dispatch):

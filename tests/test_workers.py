@@ -14,7 +14,7 @@ import pytest
 
 import http3_parallel as http3
 from http3_parallel import Signal
-from http3_parallel.workers import Workers
+from http3_parallel.workers import Registry, Workers
 from scripted import PATIENCE, InstantDispatch, ScriptedDispatch
 
 URL = "http://example.com"
@@ -404,3 +404,28 @@ def test_a_worker_holds_nothing_of_its_last_job(workers):
     assert job.ended.wait(PATIENCE)
     del job
     wait_until(lambda: alive() is None)
+
+
+def test_a_registry_is_copied_while_others_come_and_go(switch_interval):
+    registry, stop = Registry(), threading.Event()
+
+    class Item:
+        pass
+
+    def come_and_go():
+        while not stop.is_set():
+            registry.add(Item())
+
+    kept = Item()
+    registry.add(kept)
+    threads = [threading.Thread(target=come_and_go) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(2000):
+            assert kept in registry.alive()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(PATIENCE)
+    assert registry.alive() == [kept]
