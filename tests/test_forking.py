@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import pathlib
+import signal
+import ssl
 import subprocess
 import sys
+import threading
+import time
 import typing
 
 import pytest
+from urllib3.util.wait import wait_for_read
 
 import http3_parallel as http3
 from scripted import PATIENCE, ScriptedDispatch
@@ -83,6 +90,7 @@ def in_child(work: typing.Callable[[], object]) -> int:
     """The status of a child that did `work` and ended without cleaning up."""
     child = os.fork()
     if child == 0:
+        signal.alarm(int(2 * PATIENCE))  # rather than to hang
         status = 1
         try:
             work()
@@ -161,3 +169,107 @@ def test_a_block_of_the_parent_says_whose_it_is():
 
         assert in_child(work) == 0
         assert not pending.done()
+
+
+class HalfServer(RawServer):
+    """Answers with a body of ten bytes: five at once, and five when it is told to."""
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(self._answer, tls=tls)
+        self.gate = Gate()
+
+    def _answer(self, peer: Peer) -> None:
+        peer.read_request()
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345")
+        if peer.wait_gate(self.gate):
+            peer.send(b"67890")
+            peer.wait_closed()
+
+
+@pytest.fixture(params=["plain", "tls"])
+def half(request: pytest.FixtureRequest) -> typing.Iterator[HalfServer]:
+    tls = request.getfixturevalue("server_tls") if request.param == "tls" else None
+    with HalfServer(tls) as server:
+        yield server
+    server.gate.close()
+
+
+@pytest.mark.parametrize("leave", ["close", "with", "drop", "read"])
+@pytest.mark.parametrize("timeout", [PATIENCE, None])
+def test_the_parent_reads_on_whatever_the_child_does_to_its_stream(leave, timeout, half, ca_path):
+    with http3.Client(verify=ca_path, timeout=timeout) as client:
+        response = client.get(half.url, stream=True)
+        pieces = response.raw()
+        assert next(pieces) == b"12345"
+
+        def work() -> None:
+            nonlocal response, pieces
+            if leave == "close":
+                response.close()
+            elif leave == "with":
+                with response:
+                    pass
+            elif leave == "read":
+                with pytest.raises(http3.ResponseClosed, match="forked"):
+                    next(pieces)
+            else:
+                # The rest is there: none of it may be taken away.
+                half.gate.open()
+                assert wait_for_read(response._stream._content._reader.sock, PATIENCE)
+                del response, pieces
+                gc.collect()
+
+        with held_by_another_thread(*locks_of(response)):
+            assert in_child(work) == 0
+        half.gate.open()
+        assert b"".join(pieces) == b"67890"
+
+
+def test_a_child_closes_a_stream_that_a_thread_of_the_parent_reads(half, ca_path):
+    with http3.Client(verify=ca_path, timeout=PATIENCE) as client:
+        response = client.get(half.url, stream=True)
+        pieces = response.raw()
+        assert next(pieces) == b"12345"
+        rest: list[bytes] = []
+        reader = threading.Thread(target=lambda: rest.extend(pieces))
+        reader.start()
+        wait_until(response._stream._content._lock.locked)
+        assert in_child(response.close) == 0
+        half.gate.open()
+        reader.join(PATIENCE)
+        assert rest == [b"67890"]
+
+
+def wait_until(condition: typing.Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def locks_of(response: http3.Response) -> list[typing.Any]:
+    """What a thread of the parent may be in just as it forks."""
+    body = response._stream._content
+    lease = body._lease
+    return [body._abort._lock, lease._pool._lock, lease.connection.wake._lock]
+
+
+@contextlib.contextmanager
+def held_by_another_thread(*locks: typing.Any) -> typing.Iterator[None]:
+    taken, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with contextlib.ExitStack() as stack:
+            for lock in locks:
+                stack.enter_context(lock)
+            taken.set()
+            done.wait(PATIENCE)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert taken.wait(PATIENCE)
+    try:
+        yield
+    finally:
+        done.set()
+        holder.join()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import typing
 
@@ -46,6 +47,9 @@ class ResponseBody:
     Not a generator, since `close` may be called by one thread while another is reading: then
     the reader is woken and raises `ResponseClosed`. Dropped without being closed, it gives its
     connection back through the finalizer of its lease.
+
+    It belongs to the process that made it: reading it in a forked child is `ResponseClosed`, and
+    closing it there leaves that of the parent as it is.
     """
 
     __slots__ = (
@@ -53,6 +57,7 @@ class ResponseBody:
         "_lease",
         "_lock",
         "_may_reuse",
+        "_pid",
         "_reader",
         "_request",
         "_seconds",
@@ -76,18 +81,23 @@ class ResponseBody:
         self._seconds = seconds
         self._may_reuse = may_reuse
         self._whole = False
+        self._pid = os.getpid()
         self._lock = threading.Lock()
 
     def __iter__(self) -> typing.Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
+        if os.getpid() != self._pid:
+            raise ResponseClosed(
+                "this body is on its way to the process that was forked, which alone can read it"
+            )
         with self._lock:
             return self._next_piece()
 
     def finish_empty(self) -> None:
         """Where the head says that there is no body: release everything now."""
-        self._reader.close()
+        self._reader.finish_empty()
         self._finish()
 
     def close(self) -> None:
@@ -96,7 +106,10 @@ class ResponseBody:
             return
         if self._lock.acquire(blocking=False):
             try:
-                self._give_up()
+                if os.getpid() == self._pid:
+                    self._give_up()
+                else:
+                    self._forget()
             finally:
                 self._lock.release()
         else:
@@ -107,6 +120,9 @@ class ResponseBody:
         End the read of another thread, which then closes: the connection is the reader's. By
         way of its abort handle, which touches the connection only while that is so.
         """
+        if os.getpid() != self._pid:
+            # A thread of the parent is reading, and took the locks that closing needs with it.
+            return
         self._abort.abort(lambda: ResponseClosed("the response was closed while its body was read"))
 
     def _next_piece(self) -> bytes:
@@ -159,7 +175,13 @@ class ResponseBody:
         lease, self._lease = self._lease, None
         if lease is not None:
             # Its file object holds on to the socket, too.
-            self._reader.will_close = True
             self._reader.close()
             with contextlib.suppress(HTTPError):  # the abort's: it has come to its end
                 let_go(lease, self._abort, reusable=False)
+
+    def _forget(self) -> None:
+        """Give it up in a forked child: without the locks of the lease and of the abort."""
+        lease, self._lease = self._lease, None
+        if lease is not None and lease.connection is not None:
+            self._reader.close()
+            lease.connection.forget()

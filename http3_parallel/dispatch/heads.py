@@ -115,6 +115,16 @@ class ResponseReader(http.client.HTTPResponse):
         self.raw_headers = _parse_fields(lines.fields)
         self._frame()
 
+    def finish_empty(self) -> None:
+        """End a response whose head says that there is no body."""
+        self._close_conn()
+
+    def close(self) -> None:
+        # Given up, perhaps by the finalizer. Then what is there is not looked at: in a forked
+        # child that would take bytes from the parent.
+        self.will_close = True
+        super().close()
+
     def read_piece(self, size: int) -> bytes:
         """The next bytes of the body as they come, at most `size`; none at its end."""
         if self.fp is None:

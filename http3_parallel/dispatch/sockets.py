@@ -69,13 +69,16 @@ class Wake:
 
     Called by an aborting thread, while the owner connects, wraps, reads or closes. Closing
     goes through here too, so that no shutdown can reach a descriptor that is being reused.
+
+    In a forked child it shuts nothing down and takes no lock: both are the parent's.
     """
 
-    __slots__ = ("_lock", "_sockets")
+    __slots__ = ("_lock", "_pid", "_sockets")
 
     def __init__(self) -> None:
         # Reentrant, for a signal handler that aborts what its own thread is just closing.
         self._lock = threading.RLock()
+        self._pid = os.getpid()
         self._sockets: tuple[socket.socket, ...] = ()
 
     def watch(self, *sockets: socket.socket) -> None:
@@ -89,6 +92,8 @@ class Wake:
             self._sockets = tuple(other for other in self._sockets if other is not sock)
 
     def __call__(self) -> None:
+        if os.getpid() != self._pid:
+            return
         with self._lock:
             for sock in self._sockets:
                 shutdown_socket(sock)
@@ -100,6 +105,9 @@ class Wake:
         The shutdown is for the peer: a forked child may hold a copy of the descriptor, and
         closing ours alone would not end the connection.
         """
+        if os.getpid() != self._pid:
+            self.forget(*others)
+            return
         with self._lock:
             sockets, self._sockets = self._sockets, ()
             for sock in sockets:
