@@ -28,8 +28,8 @@ __all__ = [
     "VerifyTypes",
 ]
 
-CertTypes = typing.Union[str, "os.PathLike[str]", tuple[str, str], tuple[str, str, str]]
-VerifyTypes = typing.Union[bool, str, "os.PathLike[str]", ssl.SSLContext]
+CertTypes = typing.Union[str, os.PathLike[str], tuple[str, str], tuple[str, str, str]]
+VerifyTypes = typing.Union[bool, str, os.PathLike[str], ssl.SSLContext]
 
 _Item = typing.TypeVar("_Item")
 
@@ -114,7 +114,12 @@ class TimeoutConfig:
         )
 
 
-TimeoutTypes = typing.Union[None, float, tuple[typing.Optional[float], ...], "TimeoutConfig"]
+TimeoutTypes = typing.Union[
+    None,
+    float,
+    tuple[typing.Optional[float], typing.Optional[float], typing.Optional[float]],
+    TimeoutConfig,
+]
 
 #: Five seconds of inactivity, as http3 had it.
 DEFAULT_TIMEOUT_CONFIG = TimeoutConfig(5.0)
@@ -128,8 +133,9 @@ class PoolLimits:
     * `soft_limit`: idle connections kept for reuse.
     * `hard_limit`: open connections in all. Idle ones of other hosts are closed before
       anyone waits, and a request that only has to wait its turn does not fail.
-    * `pool_timeout`: how many seconds a request waits while nothing but delivered, unread
-      streams holds the connections; then it fails with `PoolTimeout`.
+    * `pool_timeout`: how many seconds a request waits while all connections are held by
+      delivered, unread streams, and by requests that wait for the next piece from the
+      iterator of their body; then it fails with `PoolTimeout`.
     """
 
     soft_limit: int | None = None
@@ -215,8 +221,8 @@ class Retry:
     backoff: float = 0.1
     backoff_max: float = 30.0
     jitter: bool = True
-    statuses: frozenset[int] = frozenset({429, 502, 503, 504})
-    methods: frozenset[str] = IDEMPOTENT_METHODS
+    statuses: typing.AbstractSet[int] = frozenset({429, 502, 503, 504})
+    methods: typing.AbstractSet[str] = IDEMPOTENT_METHODS
     respect_retry_after: bool = True
     retry_after_max: float = 60.0
 

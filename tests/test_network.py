@@ -890,6 +890,48 @@ def test_unread_streams_that_hold_everything_are_a_pool_timeout(server: Site) ->
         assert net.get(url) == b"x" * 5_000_000
 
 
+def test_body_iterators_that_need_another_connection_than_theirs_are_a_pool_timeout(
+    server: Site,
+) -> None:
+    url = server.answer("/", b"ok")
+    with network(hard_limit=2, pool_timeout=0.2) as net:
+        both = threading.Barrier(2)
+
+        def body() -> typing.Iterator[bytes]:
+            both.wait(PATIENCE)
+            yield net.get(url)
+
+        uploads = [net.start(url, "POST", data=body()) for _ in range(2)]
+        for upload in uploads:
+            upload.join()
+        errors = [upload.error for upload in uploads]
+        assert any(isinstance(error, PoolTimeout) for error in errors)
+        # Who is late by a hair has the connection of the other.
+        assert all(error is None or isinstance(error, PoolTimeout) for error in errors)
+        assert net.get(url) == b"ok"
+
+
+def test_what_waits_while_an_iterator_gives_piece_by_piece_waits_its_turn(server: Site) -> None:
+    url = server.answer("/", b"ok")
+    with network(hard_limit=1, pool_timeout=1.0) as net:
+        waiting = threading.Event()
+
+        def body() -> typing.Iterator[bytes]:
+            waiting.wait(PATIENCE)
+            for _ in range(15):
+                time.sleep(0.1)  # each less than the pool timeout, together more
+                yield b"x"
+
+        upload = net.start(url, "POST", data=body())
+        assert upload.abort.wait_for_phase("sending")
+        other = net.start(url)
+        assert other.abort.wait_for_phase("waiting for a connection")
+        waiting.set()
+        for running in (upload, other):
+            running.join()
+            assert running.error is None
+
+
 def test_abort_of_a_delivered_stream_wakes_its_reader(net: Net) -> None:
     with RawServer(drip_body) as server:
         context = net.context(None, stream=True)

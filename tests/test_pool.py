@@ -413,6 +413,19 @@ def test_a_stream_that_ends_stops_the_clock() -> None:
     assert pool._stuck_since is None
 
 
+def test_user_code_that_comes_back_stops_the_clock() -> None:
+    clock = Clock()
+    pool = make_pool(hard=1, timeout=5.0, clock=clock)
+    lease = take(pool)
+    lease.delivered()
+    assert pool._stuck_since == clock.now
+    lease.resumed()
+    assert pool._stuck_since is None
+    lease.give_back(reusable=True)
+    lease.resumed()  # too late to matter
+    assert pool.idle_count == 1
+
+
 # What nobody gave back.
 
 

@@ -11,6 +11,7 @@ woken, a body without a length looks complete.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import ssl
 import typing
@@ -31,6 +32,7 @@ from ..exceptions import (
 from ..models import Request
 from .connections import Connection
 from .heads import OversizedMessage, ResponseReader, TruncatedMessage
+from .pool import Lease
 
 __all__ = ["Exchange", "Stale", "read_error", "set_timeout"]
 
@@ -58,12 +60,14 @@ class Exchange:
     * `headers`: name and value of each field.
     * `reused`: whether the connection has served before, so that its server may be closing
       it at this very moment.
+    * `lease`: that of the connection, which is told while the user's code has it.
     """
 
     __slots__ = (
         "_abort",
         "_connection",
         "_headers",
+        "_lease",
         "_request",
         "_reused",
         "_target",
@@ -81,6 +85,7 @@ class Exchange:
         abort: Abort,
         *,
         reused: bool,
+        lease: Lease[Connection],
     ) -> None:
         self._request = request
         self._target = target
@@ -89,6 +94,7 @@ class Exchange:
         self._timeout = timeout
         self._abort = abort
         self._reused = reused
+        self._lease = lease
         #: Whether, as far as the request goes, the connection can serve again: it was sent
         #: whole, and did not ask for the end.
         self.may_reuse = False
@@ -162,14 +168,24 @@ class Exchange:
             raise WriteError(f"the request's body is {left} bytes shorter than its Content-Length")
 
     def _user_pieces(self) -> typing.Iterator[bytes | memoryview]:
-        with self._abort.user_code():
+        with self._user_code():
             pieces = iter(self._request.stream())
         while True:
-            with self._abort.user_code():
+            with self._user_code():
                 piece = next(pieces, None)
             if piece is None:
                 return
             yield piece
+
+    @contextlib.contextmanager
+    def _user_code(self) -> typing.Iterator[None]:
+        """It may make requests of its own, and wait for a connection while it has this one."""
+        with self._abort.user_code():
+            self._lease.delivered()
+            try:
+                yield
+            finally:
+                self._lease.resumed()
 
     def _write_failure(self, exc: OSError) -> HTTPError:
         self._abort.check()

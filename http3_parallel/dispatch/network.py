@@ -113,7 +113,14 @@ class NetworkDispatch(Dispatcher):
         try:
             connection, reused = self._connect(lease, route, context, fresh)
             exchange = Exchange(
-                request, target, headers, connection, context.timeout, abort, reused=reused
+                request,
+                target,
+                headers,
+                connection,
+                context.timeout,
+                abort,
+                reused=reused,
+                lease=lease,
             )
             reader = exchange.run()
             abort.phase = "reading the body"

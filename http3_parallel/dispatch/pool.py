@@ -13,8 +13,10 @@ The guarantees:
 5. *Waiters are served in the order they came*, by direct grant: what comes free belongs to
    the first of them, and nobody who comes later can take it. A waiter that is aborted at
    the instant of its grant passes it on.
-6. *Waiting its turn never fails.* `pool_timeout` runs only while every connection is held by
-   a delivered stream, that is, while nothing here can make progress by itself.
+6. *Waiting its turn never fails.* `pool_timeout` runs only while the user holds every
+   connection, by a delivered stream or inside the iterator of a request's body, that is,
+   while nothing here can make progress by itself: what the user's code does may be to wait
+   for a connection.
 7. *No permit is ever lost*, wherever a `KeyboardInterrupt` strikes: whatever holds a permit is
    a `Lease`, and one that is garbage-collected without having been given back is found by
    the next operation, or by a waiter that it wakes. The same holds for a stream that its
@@ -99,8 +101,12 @@ class Lease(typing.Generic[C]):
         self._done = False
 
     def delivered(self) -> None:
-        """From now on a stream in the user's hands holds this: who waits may wait in vain."""
+        """From now on the user's code holds this: who waits may wait in vain."""
         self._pool._mark_delivered(self)
+
+    def resumed(self) -> None:
+        """The user's code has come back."""
+        self._pool._mark_resumed(self)
 
     def give_back(self, *, reusable: bool) -> None:
         """
@@ -142,7 +148,7 @@ class ConnectionPool(typing.Generic[C]):
         self._tokens = itertools.count()
         # The permits of connections in use. With the idle ones, all that may be open.
         self._in_use: set[int] = set()
-        # Those of them that delivered streams hold.
+        # Those of them that the user's code holds.
         self._delivered: set[int] = set()
         # Since when that is all there are.
         self._stuck_since: float | None = None
@@ -231,8 +237,9 @@ class ConnectionPool(typing.Generic[C]):
                 timeout = self._time_left_locked(lease)
             if timeout is not None and timeout <= 0:
                 raise PoolTimeout(
-                    f"streamed responses held all {self._limits.hard_limit} connections for "
-                    f"{self._limits.pool_timeout} s: read or close them, or raise hard_limit"
+                    "streamed responses, and requests inside the iterators of their bodies, held "
+                    f"all {self._limits.hard_limit} connections for {self._limits.pool_timeout} s:"
+                    " read or close the responses, or raise hard_limit"
                 )
             abort.wait(signal, timeout)
 
@@ -372,13 +379,18 @@ class ConnectionPool(typing.Generic[C]):
             victims.append(victim)
         return victims
 
-    # Streams in the user's hands.
+    # In the user's hands.
 
     def _mark_delivered(self, lease: Lease[C]) -> None:
         with self._lock:
             if lease._token in self._in_use:
                 self._delivered.add(lease._token)
                 self._watch_streams_locked()
+
+    def _mark_resumed(self, lease: Lease[C]) -> None:
+        with self._lock:
+            self._delivered.discard(lease._token)
+            self._watch_streams_locked()
 
     def _watch_streams_locked(self) -> None:
         hard_limit = self._limits.hard_limit
