@@ -9,8 +9,8 @@ from .config import PoolLimits, Retry, SSLConfig, TimeoutConfig
 from .dispatch import Context, Dispatcher, NetworkDispatch
 from .exceptions import *  # noqa: F403  (the whole tree, as listed there)
 from .exceptions import __all__ as _exceptions
+from .facade import Parallel
 from .models import URL, Headers, Origin, QueryParams, Request, Response
-from .parallel import Parallel
 from .pending import PendingResponse
 
 __all__ = [

@@ -12,7 +12,7 @@ import typing
 from .aborting import Signal, shutdown_socket
 
 if typing.TYPE_CHECKING:
-    from typing_extensions import Self
+    from .methods import Self
 
 __all__ = ["BROKEN", "HANGING", "DemoServer", "Page"]
 

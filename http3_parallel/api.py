@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import typing
-
-from .client import BLOCK_WORKERS, Client
-from .methods import RequestMethods
+from .client import BLOCK_WORKERS, Client, ClientOptions
+from .facade import Parallel
+from .methods import BodyOptions, RequestMethods, Unpack
 from .models import Response, URLTypes
-from .parallel import Parallel
-
-if typing.TYPE_CHECKING:
-    from typing_extensions import Unpack
-
-    from .methods import BodyOptions
 
 __all__ = ["delete", "get", "head", "options", "parallel", "patch", "post", "put", "request"]
 
 
 def request(method: str, url: URLTypes, **options: Unpack[BodyOptions]) -> Response:
-    """Make one request with a client of its own. Takes what `Client.request` takes."""
+    """
+    Make one request with a client of its own, and return its `Response`.
+
+    Options, by keyword: `params`, `headers`, `data`, `json`, `auth`, `timeout`, `deadline`,
+    `stream`, `allow_redirects`, `verify`, `cert`, `tag`; `Client` tells what each is.
+    """
     with Client() as client:
         return client.request(method, url, **options)
 
@@ -43,12 +41,17 @@ def parallel(
     max_workers: int = BLOCK_WORKERS,
     max_per_host: int | None = None,
     deadline: float | None = None,
-    **client_options: typing.Any,
+    **client_options: Unpack[ClientOptions],
 ) -> Parallel:
     """
     A block with a client of its own, which is closed with it.
 
-    Takes what `Client` and `Client.parallel` take; `max_workers` sets both.
+    * `max_workers`: how many requests run at the same time; of the block and of its client.
+    * `max_per_host`: how many of them for one host and port.
+    * `deadline`: seconds from now, when everything in the block that is not complete fails.
+
+    And what `Client` takes: `auth`, `verify`, `cert`, `timeout`, `pool_limits`, `max_redirects`,
+    `dispatch`, `base_url`, `headers`, `retries`, `proxies`, `trust_env`.
     """
     client = Client(max_workers=max_workers, **client_options)
     return client._open_block(max_workers, max_per_host, deadline, client._close)

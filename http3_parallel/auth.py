@@ -54,7 +54,10 @@ class CallableAuth(Auth):
     def steps(self, request: Request) -> AuthSteps:
         changed = self._function(request._replace())
         if not isinstance(changed, Request):
-            raise TypeError(f"an auth callable returns the request to send, not {changed!r}")
+            # By its type alone: it may be a token.
+            raise TypeError(
+                f"an auth callable returns the request to send, not {type(changed).__name__}"
+            )
         yield changed
 
 

@@ -160,7 +160,9 @@ class Block:
                 "this block belongs to the process that this one was forked from; open another"
             )
         if self._closed:
-            raise ParallelClosed("this block was left; open another")
+            raise ParallelClosed(
+                "this block was closed, by leaving it or by close() in another thread; open another"
+            )
 
     # Taking requests in.
 

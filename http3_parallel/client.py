@@ -12,6 +12,7 @@ import dataclasses
 import datetime
 import logging
 import os
+import re
 import time
 import typing
 
@@ -33,8 +34,9 @@ from .config import (
 from .dispatch import Context, Dispatcher, NetworkDispatch
 from .driver import Driver
 from .exceptions import ClientClosed, HTTPError, UnsupportedScheme, WorkersUnavailable
+from .facade import Parallel
 from .flow import Policy, follow, run
-from .methods import RequestMethods, SendOptions
+from .methods import BodyOptions, RequestMethods, Self, SendOptions, Unpack
 from .models import (
     URL,
     Headers,
@@ -45,17 +47,13 @@ from .models import (
     Response,
     URLTypes,
 )
-from .parallel import Parallel
 from .workers import Registry, Workers, end_at_exit
 
-if typing.TYPE_CHECKING:
-    from typing_extensions import Self, Unpack
-
-    from .methods import BodyOptions
-
-__all__ = ["Client"]
+__all__ = ["Client", "ClientOptions"]
 
 logger = logging.getLogger("http3_parallel")
+
+_PROXY_KEY = re.compile(r"https?|all|no|https?://[^/?#@:]+")
 
 #: Threads of a client: enough for slow upstreams, few enough for any system's defaults.
 MAX_WORKERS = 128
@@ -89,6 +87,23 @@ class _State:
             workers.stop_soon()
 
 
+class ClientOptions(typing.TypedDict, total=False):
+    """What `Client` takes, but for `max_workers`."""
+
+    auth: AuthTypes | None
+    verify: VerifyTypes
+    cert: CertTypes | None
+    timeout: TimeoutTypes
+    pool_limits: PoolLimits | None
+    max_redirects: int
+    dispatch: Dispatcher | None
+    base_url: URLTypes | None
+    headers: HeaderTypes | None
+    retries: Retry | int
+    proxies: typing.Mapping[str, str | None] | None
+    trust_env: bool
+
+
 class Client(RequestMethods[Response]):
     """
     Makes requests, one at a time in the calling thread, or many at once in a `parallel()` block.
@@ -107,12 +122,14 @@ class Client(RequestMethods[Response]):
     * `base_url`: what relative URLs are relative to (RFC 3986, section 5).
     * `headers`: for every request; its own headers win.
     * `retries`: a `Retry`, or the number of retries.
-    * `proxies`: a dict of scheme (``"http"``, ``"https"`` or ``"all"``) to proxy URL. None: from
-      the environment, if `trust_env`.
+    * `proxies`: a dict of scheme (``"http"``, ``"https"``, ``"all"``, or ``"https://host"`` for
+      one host) to proxy URL, or to None for none. Not given: from the environment, if `trust_env`.
     * `trust_env`: whether the environment's proxies and certificates (``SSL_CERT_FILE``,
       ``SSL_CERT_DIR``) count.
     * `max_workers`: how many threads its blocks have together.
     """
+
+    __doc__ = f"{__doc__}\n{RequestMethods.__doc__}"
 
     def __init__(
         self,
@@ -127,7 +144,7 @@ class Client(RequestMethods[Response]):
         base_url: URLTypes | None = None,
         headers: HeaderTypes | None = None,
         retries: Retry | int = 0,
-        proxies: typing.Mapping[str, str] | None = None,
+        proxies: typing.Mapping[str, str | None] | None = None,
         trust_env: bool = True,
         max_workers: int = MAX_WORKERS,
     ) -> None:
@@ -153,6 +170,13 @@ class Client(RequestMethods[Response]):
         )
         if proxies is not None and not isinstance(proxies, typing.Mapping):
             raise TypeError(f"proxies is a dict of scheme to URL, not {type(proxies).__name__}")
+        for key in proxies or ():
+            # A key that means nothing would let its requests pass by the proxy, unseen.
+            if not _PROXY_KEY.fullmatch(key):
+                raise ValueError(
+                    f"{key!r} is no key of proxies: they are 'http', 'https', 'all', 'no', and "
+                    "'http://host' or 'https://host' for one host"
+                )
         self._proxies = None if proxies is None else dict(proxies)
         self._trust_env = trust_env
         self._closed = False
@@ -188,6 +212,9 @@ class Client(RequestMethods[Response]):
         """
         Make a request in the calling thread. Returns the response with its body read, unless
         `stream=True`. Raises an `HTTPError` if it fails.
+
+        Options, by keyword: `params`, `headers`, `data`, `json`, `auth`, `timeout`, `deadline`,
+        `stream`, `allow_redirects`, `verify`, `cert`, `tag`; the class tells what each is.
         """
         tag, deadline = options.pop("tag", None), options.pop("deadline", None)
         try:
@@ -328,7 +355,20 @@ class Client(RequestMethods[Response]):
             ),
             request,
         )
-        response = driver.run(run(request, settings.policy))
+        try:
+            response = driver.run(run(request, settings.policy))
+        except Exception as error:
+            if logger.isEnabledFor(logging.DEBUG):
+                logger.debug(
+                    "%s %s: %s after %.3f s: %s",
+                    request.method,
+                    request.url.redacted,
+                    type(error).__name__,
+                    time.perf_counter() - started,
+                    # Of the user's code, which may say anything.
+                    error.message if isinstance(error, HTTPError) else "...",
+                )
+            raise
         response.elapsed = datetime.timedelta(seconds=time.perf_counter() - started)
         if not settings.policy.allow_redirects and response.is_redirect:
             response._follow = lambda redirect: self._follow(redirect, settings)
@@ -447,6 +487,10 @@ class Client(RequestMethods[Response]):
         for block in state.blocks.alive():
             block.end_now()
         state.workers.stop_soon()
+
+    def __repr__(self) -> str:
+        where = "" if self._base_url is None else f" at {self._base_url.redacted}"
+        return f"<Client{where}{': closed' if self._closed else ''}>"
 
     def __enter__(self) -> Self:
         self._check_open()

@@ -156,7 +156,7 @@ class SSLConfig:
     * `verify`: True for the system's trust store, a path to a file or directory of CA
       certificates in PEM form, an `ssl.SSLContext`, or False to check nothing.
     * `cert`: the client's certificate: the path of a PEM file with its key, or a tuple
-      ``(cert, key)`` or ``(cert, key, password)``.
+      ``(cert, key)`` or ``(cert, key, password)``. Its password is not shown in the `repr`.
 
     Connections are shared only between requests with equal settings.
     """
@@ -175,7 +175,14 @@ class SSLConfig:
             if len(self.cert) not in (2, 3):
                 raise ValueError("cert is a path, (cert, key) or (cert, key, password)")
         elif self.cert is not None and not isinstance(self.cert, str):
-            raise TypeError(f"cert is a path or a tuple, not {self.cert!r}")
+            # By its type alone: it may be meant to be a password.
+            raise TypeError(f"cert is a path or a tuple, not {type(self.cert).__name__}")
+
+    def __repr__(self) -> str:
+        cert = self.cert
+        if isinstance(cert, tuple) and len(cert) == 3:
+            return f"SSLConfig(verify={self.verify!r}, cert=({cert[0]!r}, {cert[1]!r}, '[secret]'))"
+        return f"SSLConfig(verify={self.verify!r}, cert={cert!r})"
 
     def with_overrides(
         self, *, verify: VerifyTypes | None = None, cert: CertTypes | None = None

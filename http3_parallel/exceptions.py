@@ -21,7 +21,7 @@ Every failure a user can meet, drawn as one tree.
     │   ├── ReadError
     │   └── WriteError
     ├── ProtocolError                the peer does not speak HTTP as RFC 9112 has it
-    │   └── IncompleteRead           the message ended before its end
+    │   └── IncompleteRead           (ConnectionError)  the message ended before its end
     ├── DecodingError                (ValueError)  Content-Encoding or JSON cannot be undone
     ├── ResponseTooLarge
     ├── RedirectError
@@ -277,7 +277,7 @@ class ProtocolError(HTTPError):
     """The server's answer is not HTTP/1.1 as RFC 9112 defines it."""
 
 
-class IncompleteRead(ProtocolError):
+class IncompleteRead(ProtocolError, ConnectionError):
     """The connection ended before the message did (RFC 9112, section 8)."""
 
 

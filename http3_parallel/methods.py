@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 import typing
 
 from .auth import AuthTypes
 from .config import CertTypes, TimeoutTypes, VerifyTypes
 from .models import HeaderTypes, QueryParamTypes, RequestData, URLTypes
 
-if typing.TYPE_CHECKING:
-    from typing_extensions import Unpack
+if sys.version_info >= (3, 11):
+    from typing import Self, Unpack
+else:
+    from typing_extensions import Self, Unpack
 
-__all__ = ["BodyOptions", "Options", "RequestMethods", "SendOptions"]
+__all__ = ["BodyOptions", "Options", "RequestMethods", "Self", "SendOptions", "Unpack"]
 
 T_co = typing.TypeVar("T_co", covariant=True)
 
@@ -38,7 +41,7 @@ class SendOptions(typing.TypedDict, total=False):
     verify: VerifyTypes | None
     timeout: TimeoutTypes
     deadline: float | None
-    tag: object
+    tag: typing.Any
 
 
 class Options(SendOptions, total=False):
@@ -63,36 +66,66 @@ class BodyOptions(Options, total=False):
 
 
 class RequestMethods(typing.Generic[T_co]):
+    """
+    Each method takes these options, by keyword:
+
+    * `params`: query parameters, in place of the URL's own.
+    * `headers`: merged over the client's.
+    * `auth`: a ``(user, password)`` tuple, or a callable that takes the `Request` and returns
+      one. None: the client's.
+    * `timeout`: seconds of inactivity for each step, a tuple ``(connect, read, write)``, or a
+      `TimeoutConfig`. None: the client's.
+    * `deadline`: seconds from the call until everything must be done.
+    * `stream`: return at the head; whoever has the response reads its body.
+    * `allow_redirects`: by default they are followed, except by `head()`.
+    * `verify`, `cert`: see `SSLConfig`. None: the client's.
+    * `tag`: any object; it comes back on the handle, the response and the error.
+
+    And those with a body (`post`, `put`, `patch`, `delete`, `request`):
+
+    * `data`: bytes or text as they are, a dict or a list of pairs as a form, a binary file or
+      an iterable of bytes streamed.
+    * `json`: any JSON value but None.
+    """
+
     def request(self, method: str, url: URLTypes, **options: Unpack[BodyOptions]) -> T_co:
         raise NotImplementedError
 
     def get(self, url: URLTypes, **options: Unpack[Options]) -> T_co:
-        """A GET request (RFC 9110, section 9.3.1)."""
+        """
+        A GET request (RFC 9110, section 9.3.1).
+
+        Options: `params`, `headers`, `auth`, `timeout`, `deadline`, `stream`, `allow_redirects`,
+        `verify`, `cert`, `tag`; see `request`.
+        """
         return self._without_body("GET", url, options)
 
     def options(self, url: URLTypes, **options: Unpack[Options]) -> T_co:
-        """An OPTIONS request (RFC 9110, section 9.3.7)."""
+        """An OPTIONS request (RFC 9110, section 9.3.7). Takes what `get` takes."""
         return self._without_body("OPTIONS", url, options)
 
     def head(self, url: URLTypes, **options: Unpack[Options]) -> T_co:
-        """A HEAD request (RFC 9110, section 9.3.2). Redirects are not followed unless asked for."""
+        """
+        A HEAD request (RFC 9110, section 9.3.2). Takes what `get` takes; redirects are not
+        followed unless ``allow_redirects=True``.
+        """
         options.setdefault("allow_redirects", False)
         return self._without_body("HEAD", url, options)
 
     def post(self, url: URLTypes, **options: Unpack[BodyOptions]) -> T_co:
-        """A POST request (RFC 9110, section 9.3.3)."""
+        """A POST request (RFC 9110, section 9.3.3). Takes what `get` takes, `data` and `json`."""
         return self.request("POST", url, **options)
 
     def put(self, url: URLTypes, **options: Unpack[BodyOptions]) -> T_co:
-        """A PUT request (RFC 9110, section 9.3.4)."""
+        """A PUT request (RFC 9110, section 9.3.4). Takes what `get` takes, `data` and `json`."""
         return self.request("PUT", url, **options)
 
     def patch(self, url: URLTypes, **options: Unpack[BodyOptions]) -> T_co:
-        """A PATCH request (RFC 5789)."""
+        """A PATCH request (RFC 5789). Takes what `get` takes, `data` and `json`."""
         return self.request("PATCH", url, **options)
 
     def delete(self, url: URLTypes, **options: Unpack[BodyOptions]) -> T_co:
-        """A DELETE request (RFC 9110, section 9.3.5)."""
+        """A DELETE request (RFC 9110, 9.3.5). Takes what `get` takes, `data` and `json`."""
         return self.request("DELETE", url, **options)
 
     def _without_body(self, method: str, url: URLTypes, options: Options) -> T_co:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import pickle
-import subprocess
-import sys
+import pkgutil
 import threading
 import types
 import typing
@@ -311,12 +310,22 @@ def test_the_methods_of_a_client_and_a_block_take_the_same_and_tell_what(name: s
     assert inspect.getdoc(of_block)
 
 
-def test_parallel_stays_the_function_whatever_is_imported() -> None:
-    # There is a module of that name as well.
-    code = """if True:
-        import http3_parallel.parallel
-        from http3_parallel import parallel
-        assert callable(parallel)
-        assert parallel is http3_parallel.parallel is http3_parallel.api.parallel
-    """
-    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=PATIENCE * 3)
+def test_no_module_hides_behind_a_public_name() -> None:
+    # Type checkers take the module, whatever __init__ imports; and so does an import of it.
+    modules = {module.name for module in pkgutil.iter_modules(http3.__path__)}
+    assert not (modules - {"__version__"}) & set(http3.__all__)
+
+
+@pytest.mark.parametrize("name", [*METHODS, "parallel"])
+def test_annotations_can_be_evaluated(name: str) -> None:
+    for owner in (http3, http3.Client, http3.Parallel):
+        if hasattr(owner, name):
+            assert "return" in typing.get_type_hints(getattr(owner, name))
+
+
+@pytest.mark.parametrize("option", ["timeout", "headers", "deadline", "verify"])
+def test_help_names_the_options(option: str) -> None:
+    for function in (http3.get, http3.parallel, http3.request, http3.Client.request):
+        assert option in (inspect.getdoc(function) or "")
+    for owner in (http3.Client, http3.Parallel):
+        assert f"* `{option}`" in (inspect.getdoc(owner) or "") or option == "verify"

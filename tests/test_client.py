@@ -1082,3 +1082,31 @@ def test_a_client_that_could_not_be_made_is_quietly_dropped() -> None:
     with contextlib.suppress(TypeError):
         http3.Client(timeout="5")  # type: ignore[arg-type]  # wrong on purpose
     gc.collect()  # what its finalizer raised would be an error here
+
+
+@pytest.mark.parametrize("key", ["http://", "https://", "all://", "*", "ftp", "http://a/", ""])
+def test_a_key_of_proxies_that_means_nothing_is_refused(key: str) -> None:
+    with pytest.raises(ValueError, match="no key of proxies"):
+        http3.Client(proxies={key: "http://proxy.example:3128"})
+
+
+def test_failures_are_logged_too(caplog: pytest.LogCaptureFixture) -> None:
+    with RawServer(lambda peer: None) as server:
+        url = server.url
+    with caplog.at_level("DEBUG", logger="http3_parallel"), http3.Client() as client:
+        with pytest.raises(http3.ConnectError):
+            client.get(f"{url}/page?key=secret")
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith(f"GET {url}/page?key=")
+    assert "ConnectError" in line
+    assert "secret" not in line
+
+
+def test_reprs_tell_the_state_and_no_secret() -> None:
+    client = http3.Client(base_url="https://user:secret@example.com/api")
+    assert repr(client) == "<Client at https://example.com/api>"
+    parallel = client.parallel()
+    assert repr(parallel) == "<Parallel: 0 pending>"
+    client.close()
+    assert repr(parallel) == "<Parallel: closed>"
+    assert repr(client) == "<Client at https://example.com/api: closed>"

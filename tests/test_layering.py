@@ -41,7 +41,7 @@ ROOMS = (
     "pending",
     "completions",
     "block",
-    "parallel",
+    "facade",
     "client",
     "api",
     "_demo_server",

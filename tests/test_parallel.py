@@ -729,6 +729,9 @@ def test_map_refuses_what_is_no_request(parallel):
         next(parallel.map([7]))
     with pytest.raises(ValueError, match="window"):
         parallel.map([], window=0)
+    for one in (f"{URL}/", http3.URL(f"{URL}/"), http3.Request("GET", f"{URL}/")):
+        with pytest.raises(TypeError, match="iterable"):
+            parallel.map(one)
 
 
 # Workers.

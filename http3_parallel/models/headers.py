@@ -9,14 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 __all__ = ["HeaderTypes", "Headers"]
 
 _Text = typing.Union[str, bytes]
-HeaderTypes = typing.Union[
-    "Headers",
-    Mapping[str, str],
-    Mapping[str, bytes],
-    Mapping[bytes, bytes],
-    Mapping[str, _Text],
-    Iterable[tuple[_Text, _Text]],
-]
 
 _Pair = tuple[bytes, bytes]
 
@@ -249,3 +241,13 @@ def _pairs(headers: typing.Any) -> Iterator[tuple[object, object]]:
         if isinstance(item, (str, bytes)) or len(item) != 2:
             raise TypeError("headers are a mapping or pairs of name and value")
         yield item
+
+
+HeaderTypes = typing.Union[
+    Headers,
+    Mapping[str, str],
+    Mapping[str, bytes],
+    Mapping[bytes, bytes],
+    Mapping[str, _Text],
+    Iterable[tuple[_Text, _Text]],
+]

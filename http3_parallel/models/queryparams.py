@@ -8,10 +8,6 @@ from urllib.parse import parse_qsl, urlencode
 
 __all__ = ["QueryParamTypes", "QueryParams"]
 
-QueryParamTypes = typing.Union[
-    "QueryParams", Mapping[str, typing.Any], Iterable[tuple[str, typing.Any]], str
-]
-
 
 def _text(value: object) -> str:
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
@@ -92,3 +88,8 @@ class QueryParams(Mapping[str, str]):
 
     def __repr__(self) -> str:
         return f"QueryParams({str(self)!r})"
+
+
+QueryParamTypes = typing.Union[
+    QueryParams, Mapping[str, typing.Any], Iterable[tuple[str, typing.Any]], str
+]

@@ -181,7 +181,7 @@ def build(parts: Parts, allow_relative: bool) -> tuple[str, Parts]:
             raise InvalidURL("the URL's scheme is not a valid one")
         url = scheme + ":"
     elif not allow_relative:
-        raise InvalidURL("no scheme included in URL: it starts with https:// or http://")
+        raise InvalidURL("no scheme included in URL: it must start with https:// or http://")
     with encodable():
         if host is not None:
             url += "//"
@@ -196,7 +196,7 @@ def build(parts: Parts, allow_relative: bool) -> tuple[str, Parts]:
             if path and not path.startswith("/"):
                 path = "/" + path
         if not host and not allow_relative:
-            raise InvalidURL("no host included in URL: it looks like https://host/path")
+            raise InvalidURL("no host included in URL: it must be like https://host/path")
         path = _quote_path(path)
         if host is not None:
             # Without an authority, "/.//x" would become "//x", and "x" the host.

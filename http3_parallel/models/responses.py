@@ -143,9 +143,13 @@ class Response:
         return _REASONS.get(self.status_code, "")
 
     @property
-    def url(self) -> URL | None:
-        """Of the request that this answers, the last one after redirects."""
-        return None if self.request is None else self.request.url
+    def url(self) -> URL:
+        """
+        Of the request that this answers, the last one after redirects. None only for a response
+        that was made by hand without a request.
+        """
+        # Typed for the responses that clients deliver: all of them have one.
+        return typing.cast(URL, None if self.request is None else self.request.url)
 
     @property
     def is_error(self) -> bool:

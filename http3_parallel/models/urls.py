@@ -21,7 +21,6 @@ from .references import (
 
 __all__ = ["URL", "Origin", "URLTypes", "without_password"]
 
-URLTypes = typing.Union["URL", str]
 
 _COMPONENTS = frozenset(
     ("scheme", "authority", "username", "password", "host", "port", "path", "query", "fragment")
@@ -301,3 +300,6 @@ class Origin:
     def __repr__(self) -> str:
         scheme = "https" if self.is_ssl else "http"
         return f"Origin({f'{scheme}://{self.host}:{self.port}'!r})"
+
+
+URLTypes = typing.Union[URL, str]

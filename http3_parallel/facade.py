@@ -9,14 +9,9 @@ from .block import Block
 from .completions import Completions
 from .config import check_count, check_seconds
 from .exceptions import NoPendingResponses
-from .methods import RequestMethods
+from .methods import BodyOptions, RequestMethods, Self, SendOptions, Unpack
 from .models import URL, Request, Response, URLTypes
 from .pending import PendingResponse
-
-if typing.TYPE_CHECKING:
-    from typing_extensions import Self, Unpack
-
-    from .methods import BodyOptions, SendOptions
 
 __all__ = ["Map", "Parallel"]
 
@@ -30,6 +25,8 @@ class Parallel(RequestMethods[PendingResponse]):
     open. It may be used from any number of threads, and without ``with``: then `close()` it.
     """
 
+    __doc__ = f"{__doc__}\n{RequestMethods.__doc__}"
+
     def __init__(self, block: Block, on_close: typing.Callable[[bool], None] | None = None) -> None:
         self._block = block
         self._on_close = on_close
@@ -42,6 +39,9 @@ class Parallel(RequestMethods[PendingResponse]):
         Submit a request; returns its handle at once. An invalid URL is an error of the request,
         raised by `get_response()` or `next_response()`; a wrong argument is a `TypeError` or
         `ValueError` here. Raises `ParallelClosed` after the block was left.
+
+        Options, by keyword: `params`, `headers`, `data`, `json`, `auth`, `timeout`, `deadline`,
+        `stream`, `allow_redirects`, `verify`, `cert`, `tag`; the class tells what each is.
         """
         tag = options.pop("tag", None)
         deadline = check_seconds("deadline", options.pop("deadline", None))
@@ -55,7 +55,7 @@ class Parallel(RequestMethods[PendingResponse]):
         client's headers, parameters or base URL is merged into it.
         """
         if not isinstance(request, Request):
-            raise TypeError(f"send() takes a Request, not {request!r}")
+            raise TypeError(f"send() takes a Request, not {type(request).__name__}")
         tag = options.pop("tag", None)
         deadline = check_seconds("deadline", options.pop("deadline", None))
         return self._block.send(self._completions, request, options, tag=tag, deadline=deadline)
@@ -114,6 +114,8 @@ class Parallel(RequestMethods[PendingResponse]):
         They are its own: `next_response()` never sees them. Closing the iterator, or dropping
         it, ends those it started.
         """
+        if isinstance(requests, (str, URL, Request)):
+            raise TypeError("map() takes an iterable of URLs and Requests; for one there is get()")
         size = check_count("window", window, 1)
         self._block.check_usable()
         return Map(self._block, requests, 2 * self._block.max_workers if size is None else size)
@@ -134,6 +136,10 @@ class Parallel(RequestMethods[PendingResponse]):
         finally:
             if self._on_close is not None:
                 self._on_close(clean)
+
+    def __repr__(self) -> str:
+        state = f"{len(self._completions.open)} pending" if self._block.usable else "closed"
+        return f"<Parallel: {state}>"
 
     def __enter__(self) -> Self:
         return self
