@@ -13,6 +13,8 @@ import pytest
 import http3_parallel as http3
 from scripted import PATIENCE, InstantDispatch, ScriptedDispatch
 
+pytestmark = pytest.mark.slow
+
 BENCHMARKS = pathlib.Path(__file__).parent.parent / "benchmarks"
 URL = "http://example.com"
 

@@ -12,6 +12,8 @@ import scenarios
 from scenarios import HELD, SCENARIOS, Scenario, assert_ended, assert_nothing_is_busy, staged
 from servers import PATIENCE, Site
 
+pytestmark = pytest.mark.slow
+
 #: Seconds that leaving takes at most, on a loaded machine. `benchmarks/exit_times.py` measures
 #: what it takes otherwise.
 SOON = 0.5

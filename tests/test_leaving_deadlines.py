@@ -24,6 +24,8 @@ from scenarios import (
 )
 from servers import PATIENCE, RawServer, Site, drip_body, hang_before_response
 
+pytestmark = pytest.mark.slow
+
 #: Seconds that an end takes at most, on a loaded machine.
 SOON = 0.5
 

@@ -25,6 +25,8 @@ from scenarios import (
 )
 from servers import PATIENCE, RawServer, Site, drip_body
 
+pytestmark = pytest.mark.slow
+
 #: Seconds that an end takes at most, on a loaded machine.
 SOON = 0.5
 

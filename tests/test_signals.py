@@ -23,6 +23,8 @@ import http3_parallel as http3
 from scripted import PATIENCE, InstantDispatch
 from servers import Peer, RawServer, response_bytes
 
+pytestmark = pytest.mark.slow
+
 URL = "http://example.com"
 TESTS = pathlib.Path(__file__).parent
 PROGRAM = TESTS / "programs" / "interrupted.py"
