@@ -140,7 +140,8 @@ def test_a_callable_may_return_another_request() -> None:
 
 @pytest.mark.parametrize("returned", [None, "Bearer x", 5])
 def test_a_callable_that_returns_no_request_is_a_type_error(returned: typing.Any) -> None:
-    with pytest.raises(TypeError, match="auth callable returns the request"):
+    what = f"auth callable returns the request to send, not {type(returned).__name__}$"
+    with pytest.raises(TypeError, match=what):
         sent(auth=lambda request: returned)
 
 

@@ -147,6 +147,19 @@ def test_cert_of_another_type_is_a_type_error(cert: typing.Any) -> None:
         SSLConfig(cert=cert)
 
 
+def test_an_error_about_cert_does_not_show_it() -> None:
+    with pytest.raises(TypeError, match=r"not list$"):
+        SSLConfig(cert=typing.cast(typing.Any, ["/cert.pem", "/key.pem", "hunter2"]))
+
+
+def test_the_repr_shows_the_paths_but_not_the_password() -> None:
+    secret = SSLConfig(cert=("/cert.pem", "/key.pem", "hunter2"))
+    assert repr(secret) == "SSLConfig(verify=True, cert=('/cert.pem', '/key.pem', '[secret]'))"
+    assert repr(SSLConfig()) == "SSLConfig(verify=True, cert=None)"
+    pair = SSLConfig(verify=False, cert=("/cert.pem", "/key.pem"))
+    assert repr(pair) == "SSLConfig(verify=False, cert=('/cert.pem', '/key.pem'))"
+
+
 @pytest.mark.parametrize("cert", [(), ("/a",), ("/a", "/b", "c", "d")])
 def test_a_cert_of_too_few_or_many_is_a_value_error(cert: typing.Any) -> None:
     with pytest.raises(ValueError, match="cert"):
