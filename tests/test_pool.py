@@ -248,6 +248,18 @@ def test_expired_connections_of_other_keys_are_closed_by_the_way() -> None:
     assert pool.open_count == pool.idle_count == 1
 
 
+def test_who_takes_a_connection_closes_expired_ones_of_other_keys() -> None:
+    clock = Clock()
+    pool = make_pool(clock=clock)
+    lease = take(pool, "b")
+    expired = connection_of(lease)
+    lease.give_back(reusable=True)
+    clock.now += IDLE_SECONDS
+    take(pool, "a")
+    assert expired.closed
+    assert pool.idle_count == 0
+
+
 # Limits.
 
 

@@ -6,8 +6,8 @@ The guarantees:
 1. *A connection in use is never closed by anyone but its user.*
 2. *At most* `hard_limit` *connections are open at any time*, those being closed included: a
    permit is passed on only after the connection it stood for is closed.
-3. *At most* `soft_limit` *are idle.* The oldest is closed first, and none is kept longer
-   than `IDLE_SECONDS`.
+3. *At most* `soft_limit` *are idle.* The oldest is closed first. None is reused after
+   `IDLE_SECONDS`: whoever next takes or gives back a connection, of any key, closes it.
 4. *Reuse first.* The newest idle connection of the key; then a free permit; then the permit
    of the oldest idle connection of another key, which is closed. Only then does anyone wait.
 5. *Waiters are served in the order they came*, by direct grant: what comes free belongs to
@@ -175,6 +175,8 @@ class ConnectionPool(typing.Generic[C]):
             lease._waiting_since = self._clock()
             self._line.append(lease)
             self._serve_locked()
+            victims = self._surplus_locked()
+        _close_all(victims)
         if not lease._granted:
             try:
                 self._wait(lease, abort)
