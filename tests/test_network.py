@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
+import io
 import os
 import random
 import selectors
@@ -23,6 +25,8 @@ from http3_parallel.aborting import Abort
 from http3_parallel.config import PoolLimits, SSLConfig, TimeoutConfig
 from http3_parallel.dispatch import Context, NetworkDispatch, sockets
 from http3_parallel.dispatch.connections import Connection
+from http3_parallel.dispatch.exchange import read_error
+from http3_parallel.dispatch.heads import BrokenHead, ResponseReader
 from http3_parallel.exceptions import (
     CertificateError,
     ClientClosed,
@@ -1062,6 +1066,56 @@ def test_what_cannot_be_repeated_is_sent_once(net: Net, method: str, data: typin
         with pytest.raises(NetworkError):
             net.get(server.url, method, data=data)
         assert [request.method for request in server.requests] == ["GET", method]
+
+
+def test_a_request_whose_response_had_begun_is_sent_once(net: Net) -> None:
+    def begin(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(OK)
+        if peer.read_request() is not None:
+            peer.send(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+            peer.close()
+
+    with RawServer(begin) as server:
+        assert net.get(server.url) == b"ok"
+        with pytest.raises(IncompleteRead, match="after an interim response"):
+            net.get(server.url, "DELETE")
+        assert [request.method for request in server.requests] == ["GET", "DELETE"]
+
+
+class BreakingSocket(io.RawIOBase):
+    """Has `data` and is then reset. Stands in for a socket, and for its file."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = io.BytesIO(data)
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: typing.Any) -> int:
+        if not (count := self._data.readinto(buffer)):
+            raise ConnectionResetError(errno.ECONNRESET, "reset")
+        return count
+
+
+@pytest.mark.parametrize(
+    "begun", [b"H", b"HTTP/1.1 200 OK\r\nX-A: b\r\n", b"HTTP/1.1 103 Early Hints\r\n\r\n"]
+)
+def test_a_reset_after_the_first_byte_of_a_response_is_told_from_one_before_it(
+    begun: bytes,
+) -> None:
+    # Only the latter, a ConnectionError, lets a request be sent again.
+    reader = ResponseReader(BreakingSocket(begun), method="GET")
+    with contextlib.closing(reader), pytest.raises(BrokenHead, match="reset") as caught:
+        reader.begin()
+    assert not isinstance(caught.value, ConnectionError)
+    assert isinstance(read_error(caught.value, 5.0, Request("GET", "http://a/")), ReadError)
+    reader = ResponseReader(BreakingSocket(b""), method="GET")
+    with contextlib.closing(reader), pytest.raises(ConnectionResetError):
+        reader.begin()
 
 
 def test_a_request_of_which_nothing_was_taken_is_sent_again_whatever_it_is(

@@ -238,7 +238,10 @@ class Exchange:
         return typing.cast(ResponseReader, reader)
 
     def _may_repeat(self, exc: Exception) -> bool:
-        """Whether the server closed before it can have meant this request."""
+        """
+        Whether the server closed before it can have meant this request: with not a byte of a
+        response, since after that it is a `BrokenHead` or a `TruncatedMessage`.
+        """
         return (
             self._reused
             and isinstance(exc, ConnectionError)

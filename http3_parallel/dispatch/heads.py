@@ -13,7 +13,7 @@ import http.client
 import re
 import typing
 
-__all__ = ["BadMessage", "OversizedMessage", "ResponseReader", "TruncatedMessage"]
+__all__ = ["BadMessage", "BrokenHead", "OversizedMessage", "ResponseReader", "TruncatedMessage"]
 
 #: Interim responses before the final one. Servers send a few; an endless row is an attack.
 MAX_INTERIM = 32
@@ -42,6 +42,10 @@ class OversizedMessage(BadMessage):
 
 class TruncatedMessage(http.client.HTTPException):
     """The connection ended before the message did."""
+
+
+class BrokenHead(OSError):
+    """The connection broke after the first byte of the message: by its type unlike before it."""
 
 
 class _Lines:
@@ -104,9 +108,16 @@ class ResponseReader(http.client.HTTPResponse):
         if self.headers is not None:
             return
         fp = self.fp
+        begun = bool(fp.peek(1))
         self.fp = lines = typing.cast(typing.Any, _Lines(fp))
         try:
             super().begin()
+        except http.client.RemoteDisconnected as exc:
+            if not begun:
+                raise
+            raise TruncatedMessage("the connection ended after an interim response") from exc
+        except ConnectionError as exc:
+            raise BrokenHead(exc.errno, exc.strerror) from exc
         finally:
             if self.fp is lines:
                 self.fp = fp
