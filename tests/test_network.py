@@ -23,7 +23,7 @@ from urllib3.util.wait import wait_for_read
 
 from http3_parallel.aborting import Abort
 from http3_parallel.config import PoolLimits, SSLConfig, TimeoutConfig
-from http3_parallel.dispatch import Context, NetworkDispatch, sockets
+from http3_parallel.dispatch import Context, NetworkDispatch, exchange, sockets
 from http3_parallel.dispatch.connections import Connection
 from http3_parallel.dispatch.exchange import read_error
 from http3_parallel.dispatch.heads import BrokenHead, ResponseReader
@@ -455,6 +455,27 @@ def test_an_answer_of_a_server_that_stops_reading_is_the_result(net: Net) -> Non
         assert response.status_code == 413
         assert response.read() == b"big"
         assert net.open_count == 0
+
+
+def test_the_body_of_an_early_answer_has_the_whole_read_timeout(
+    net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = threading.Event()
+
+    def refuse(peer: Peer) -> None:
+        peer.read_head()
+        peer.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nb")
+        refused.wait(PATIENCE)
+        time.sleep(0.5)  # five times as long as the head is waited for
+        peer.send(b"ig")
+        peer.server.draining.wait()
+
+    monkeypatch.setattr(exchange, "EARLY_ANSWER_SECONDS", 0.1)
+    with RawServer(refuse, receive_buffer=4096) as server:
+        timeout = (PATIENCE, PATIENCE, 0.3)
+        response = net.send(server.url, "POST", data=b"x" * 50_000_000, timeout=timeout)
+        refused.set()
+        assert response.read() == b"big"
 
 
 # Timeouts.

@@ -214,6 +214,8 @@ class Exchange:
             early = self._read_head(seconds)
             # Otherwise no refusal, but a server that answers as it reads, and then read no more.
             if early.status >= 400 or not isinstance(failure, WriteTimeout):
+                # It may take its time over the body.
+                set_timeout(early.sock, self._timeout.read_timeout)
                 return early
             early.close()
             raise failure
