@@ -15,7 +15,7 @@ __all__ = ["Driver"]
 #: How much of a body that nobody wants is read, in bytes, for the sake of its connection. More
 #: costs more than a new one.
 _DISCARD_BYTES = 64 * 1024
-#: And for how long, if it comes in drips.
+#: And for how long, if it comes in drips; so long at most for each of them.
 _DISCARD_SECONDS = 0.5
 
 
@@ -97,6 +97,7 @@ class Driver:
         end = time.monotonic() + _DISCARD_SECONDS
         try:
             read = 0
+            response._limit(_DISCARD_SECONDS)
             for chunk in response.raw():
                 read += len(chunk)
                 if read > _DISCARD_BYTES or time.monotonic() > end:

@@ -59,3 +59,19 @@ def test_a_streams_deadline_ends_a_read_that_waits() -> None:
         with pytest.raises(http3.DeadlineExceeded):
             response.read()
         assert server.wait_all_closed()
+
+
+@pytest.mark.parametrize("timeout", [2 * PATIENCE, None])
+def test_a_redirect_does_not_wait_for_a_body_that_does_not_come(timeout: float | None) -> None:
+    def redirect(peer: Peer) -> None:
+        request = peer.read_request()
+        if request is not None and request.target == "/":
+            peer.send(b"HTTP/1.1 302 Found\r\nLocation: /b\r\nContent-Length: 5\r\n\r\n")
+            peer.wait_closed()
+        else:
+            peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    # The deadline ends the test, rather than to let it hang.
+    with RawServer(redirect) as server, http3.Client(timeout=timeout) as client:
+        assert client.get(f"{server.url}/", deadline=PATIENCE).text == "ok"
+        assert len(server.connections) == 2

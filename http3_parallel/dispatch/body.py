@@ -95,6 +95,13 @@ class ResponseBody:
         with self._lock:
             return self._next_piece()
 
+    def limit(self, seconds: float) -> None:
+        """Wait at most `seconds` for each of the next pieces, if that is less than before."""
+        with self._lock:
+            if self._lease is not None and (self._seconds is None or seconds < self._seconds):
+                self._seconds = seconds
+                set_timeout(self._reader.sock, seconds)
+
     def finish_empty(self) -> None:
         """Where the head says that there is no body: release everything now."""
         self._reader.finish_empty()

@@ -54,7 +54,8 @@ class Response:
 
     * `content`: the body as it came, still under its Content-Encoding: bytes, or an iterable
       of bytes that is read when asked for. If it has a `close()`, that is called in the end;
-      if it has a `wake()`, that is called where another thread closes the response meanwhile.
+      if it has a `wake()`, that is called where another thread closes the response meanwhile;
+      if it has a `limit(seconds)`, it is told there how long it may wait for its next bytes.
     * `on_close`: called once, when the body's end was reached or it was given up.
     * `request`: the request that this answers; `url` is its URL.
     * `history`: the responses that led here, oldest first.
@@ -136,6 +137,11 @@ class Response:
             callback()
         else:
             self._stream.on_close(callback)
+
+    def _limit(self, seconds: float) -> None:
+        """Do not wait longer than that for the next bytes of the body."""
+        if self._stream is not None:
+            self._stream.limit(seconds)
 
     @property
     def reason_phrase(self) -> str:

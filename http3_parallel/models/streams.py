@@ -30,7 +30,8 @@ class ResponseStream:
     """
     * `content`: where the body comes from. If it has a `close()`, that is called at the end; if
       it has a `wake()`, that is called where another thread closes while this one waits for
-      its next bytes, and must not block.
+      its next bytes, and must not block. If it has a `limit(seconds)`, that says how long it
+      may wait for its next bytes from then on.
     """
 
     __slots__ = ("_callbacks", "_content", "_finishing", "_lock", "_pieces", "begun", "closed")
@@ -92,6 +93,12 @@ class ResponseStream:
             return piece
         finally:
             self._release()
+
+    def limit(self, seconds: float) -> None:
+        """Wait at most so long for its next bytes, where the source knows how to."""
+        limit = getattr(self._content, "limit", None)
+        if limit is not None:
+            limit(seconds)
 
     def close(self) -> None:
         """End it. If another thread is in the middle of a step, that thread will, right after."""
