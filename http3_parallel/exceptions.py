@@ -11,7 +11,7 @@ Every failure a user can meet, drawn as one tree.
     │   ├── ConnectTimeout           resolving, connecting, TLS handshake
     │   ├── ReadTimeout
     │   ├── WriteTimeout
-    │   └── PoolTimeout              unread streams hold every connection
+    │   └── PoolTimeout              unread streams, or body iterators, hold every connection
     ├── NetworkError                 (ConnectionError)
     │   ├── ConnectError
     │   │   ├── NameResolutionError
@@ -230,8 +230,8 @@ class WriteTimeout(Timeout):
 
 class PoolTimeout(Timeout):
     """
-    Delivered responses with unread streams held every connection the pool allows, for as
-    long as its `pool_timeout`.
+    Delivered responses with unread streams, and requests that wait inside the iterator of their
+    body, held every connection the pool allows, for as long as its `pool_timeout`.
     """
 
 

@@ -576,10 +576,10 @@ def test_a_closed_client_leaves_no_threads_behind(server: Site) -> None:
 def test_sixteen_threads_share_a_client_and_each_gets_its_answers(echo_server: RawServer) -> None:
     def work(number: int) -> list[str]:
         targets = [f"/{number}/{index}" for index in range(50)]
-        answers = [client.get(echo_server.url + target).json()["target"] for target in targets]
+        answers = [shared.get(echo_server.url + target).json()["target"] for target in targets]
         return [answer for answer, target in zip(answers, targets, strict=True) if answer != target]
 
-    with http3.Client() as client, concurrent.futures.ThreadPoolExecutor(16) as pool:
+    with http3.Client() as shared, concurrent.futures.ThreadPoolExecutor(16) as pool:
         assert list(pool.map(work, range(16))) == [[]] * 16
     assert len(echo_server.requests) == 800
     assert len(echo_server.connections) <= 16
@@ -1050,7 +1050,7 @@ def test_wrong_settings_are_refused_at_once(
 
 
 def test_a_blocks_settings_are_refused_at_once(client: http3.Client) -> None:
-    for options, error in [
+    refused: list[tuple[dict[str, typing.Any], type[Exception]]] = [
         ({"max_workers": 0}, ValueError),
         ({"max_workers": 129}, ValueError),
         ({"max_workers": "3"}, TypeError),
@@ -1058,9 +1058,10 @@ def test_a_blocks_settings_are_refused_at_once(client: http3.Client) -> None:
         ({"deadline": -1}, ValueError),
         ({"deadline": "soon"}, TypeError),
         ({"unknown": 1}, TypeError),
-    ]:
+    ]
+    for options, error in refused:
         with pytest.raises(error, match=next(iter(options))):
-            client.parallel(**options)  # type: ignore[arg-type]  # wrong on purpose
+            client.parallel(**options)
 
 
 @pytest.mark.parametrize("name", ["auth", "base_url", "max_redirects", "max_workers", "retries"])

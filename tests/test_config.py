@@ -61,7 +61,7 @@ def steps(config: TimeoutConfig) -> tuple[float | None, ...]:
     ],
 )
 def test_timeouts_are_given_for_all_steps_or_each(
-    config: TimeoutConfig, expected: tuple[float | None, ...]
+    config: TimeoutConfig, expected: typing.Any
 ) -> None:
     assert steps(config) == expected
     assert all(type(seconds) in (float, type(None)) for seconds in steps(config))

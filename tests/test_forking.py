@@ -249,7 +249,8 @@ def wait_until(condition: typing.Callable[[], bool]) -> None:
 
 def locks_of(response: http3.Response) -> list[typing.Any]:
     """What a thread of the parent may be in just as it forks."""
-    body = response._stream._content
+    stream: typing.Any = response._stream
+    body = stream._content
     lease = body._lease
     return [body._abort._lock, lease._pool._lock, lease.connection.wake._lock]
 

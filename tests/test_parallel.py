@@ -695,11 +695,11 @@ def test_map_hands_out_what_is_there_before_it_reads_on():
             read.append(n)
             yield f"{URL}/{n}"
             # As a slow input would: nothing is pending any more when the next line comes.
-            while parallel._block._pending:
+            while block._block._pending:
                 threading.Event().wait(0.001)
 
-    with http3.parallel(dispatch=InstantDispatch()) as parallel:
-        for handed_out, _ in enumerate(parallel.map(urls(), window=100), start=1):
+    with http3.parallel(dispatch=InstantDispatch()) as block:
+        for handed_out, _ in enumerate(block.map(urls(), window=100), start=1):
             assert len(read) <= handed_out + 1
     assert handed_out == 10
 

@@ -104,7 +104,8 @@ def test_a_response_has_a_head() -> None:
 
 def test_a_bare_response_has_little() -> None:
     response = Response(299)
-    assert (response.content, response.text, response.url) == (b"", "", None)
+    assert (response.content, response.text) == (b"", "")
+    assert response.url is None
     assert response.headers == Headers()
     assert response.reason_phrase == ""
     assert repr(response) == "<Response [299]>"

@@ -14,7 +14,7 @@ import threading
 import typing
 
 if "fallback" in sys.argv[1]:
-    del threading._register_atexit
+    del threading._register_atexit  # type: ignore[attr-defined]  # not public
 
 import http3_parallel as http3
 from scripted import InstantDispatch, ScriptedDispatch

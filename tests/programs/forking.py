@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import functools
 import multiprocessing
 import os
 import signal
@@ -145,7 +146,7 @@ def main() -> None:
         for name in ("child-a", "child-b", "child-c"):
             child = fork(way)
             if child == 0:
-                in_child(lambda name=name: work(name), by_exit=way == "exit")
+                in_child(functools.partial(work, name), by_exit=way == "exit")
             children.append(child)
         if where == "outside":
             make_requests(client, url, "parent")
