@@ -1336,6 +1336,7 @@ def test_forgetting_closes_our_descriptors(server: Site) -> None:
         assert sock.fileno() == -1
 
 
+@pytest.mark.slow  # also since an interrupt within what measures the tests would lock that up
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer()")
 # What is interrupted at its very creation is closed by the garbage collector.
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")

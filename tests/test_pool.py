@@ -491,6 +491,7 @@ class Interrupted(BaseException):
     pass
 
 
+@pytest.mark.slow  # traces each line itself
 @pytest.mark.parametrize("operation", ["acquire", "give_back", "evict", "wait"])
 def test_an_interrupt_at_any_line_loses_no_permit(operation: str) -> None:
     """As `KeyboardInterrupt` may: at every line of the pool, in turn."""
@@ -587,6 +588,7 @@ def _interrupt_at(step: int, function: typing.Callable[[], object]) -> bool:
     return struck
 
 
+@pytest.mark.slow  # also since an interrupt within what measures the tests would lock that up
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer()")
 def test_signals_at_random_instants_lose_no_permit() -> None:
     def strike(number: int, frame: types.FrameType | None) -> None:

@@ -571,6 +571,7 @@ def test_closing_from_another_thread_wakes_a_source_that_can_be_woken() -> None:
     assert isinstance(outcome[0], ResponseClosed)
 
 
+@pytest.mark.slow  # also since an interrupt within what measures the tests would lock that up
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
 def test_a_read_that_is_interrupted_anywhere_is_closed_in_the_end() -> None:
     generator = random.Random(1)
