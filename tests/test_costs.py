@@ -21,10 +21,11 @@ URL = "http://example.com"
 
 @pytest.mark.parametrize(("name", "most"), [("drain", 20_000), ("crawler", 10_000)])
 def test_the_cost_per_response_does_not_grow_with_what_is_outstanding(name, most):
-    # A scan of what is outstanding would make this a factor of a hundred, or more.
+    # A scan of what is outstanding would make this a factor of a hundred, or more. Far less than
+    # that, and far more than what other processes on the machine add to it.
     benchmark = runpy.run_path(str(BENCHMARKS / "flat_cost.py"))
     costs = benchmark["measure"](benchmark[name], (100, most), rounds=3)
-    assert costs[most] < 3 * costs[100]
+    assert costs[most] < 6 * costs[100]
 
 
 def test_map_streams_through_in_flat_memory(traced_memory):
