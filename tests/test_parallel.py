@@ -741,6 +741,7 @@ def test_no_more_than_max_workers_run_at_once(client, dispatch):
     with client.parallel(max_workers=3) as parallel:
         for n in range(50):
             parallel.get(f"{URL}/{n}")
+        dispatch.wait_for_arrivals(3)
         for n in range(50):
             dispatch.exchange(f"/{n}").respond()
             parallel.next_response(PATIENCE)
@@ -784,6 +785,7 @@ def test_a_thousand_for_a_slow_host_never_delay_one_for_another(dispatch):
             other = parallel.get("http://other.example/other")
             dispatch.exchange("/other").respond(content=b"other")
             assert other.get_response(PATIENCE).text == "other"
+            dispatch.wait_for_arrivals(2)
             assert sorted(dispatch.arrived) == ["/0", "/1"]
             dispatch.exchange("/0").respond()
             dispatch.exchange("/2").respond()
