@@ -20,19 +20,7 @@ T_co = typing.TypeVar("T_co", covariant=True)
 
 
 class SendOptions(typing.TypedDict, total=False):
-    """
-    What is said about a request besides the request itself, by keyword.
-
-    * `stream`: return at the head; the body is read by who has the response.
-    * `auth`: a ``(user, password)`` tuple, or a callable that takes the `Request` and returns
-      one. None: the client's.
-    * `allow_redirects`: whether redirects are followed. By default they are, except by `head()`.
-    * `cert`, `verify`: see `SSLConfig`. None: the client's.
-    * `timeout`: seconds, a tuple, or a `TimeoutConfig`. None: the client's.
-    * `deadline`: seconds from the call until the request must be complete, its body and
-      everything on the way included; then it fails with `DeadlineExceeded`.
-    * `tag`: any object; it comes back on the handle, the response and the error.
-    """
+    """What is said about a request besides the request itself; see `RequestMethods`."""
 
     stream: bool
     auth: AuthTypes | None
@@ -45,21 +33,14 @@ class SendOptions(typing.TypedDict, total=False):
 
 
 class Options(SendOptions, total=False):
-    """
-    * `params`: query parameters, in place of the URL's own.
-    * `headers`: merged over the client's.
-    """
+    """What every request takes; see `RequestMethods`."""
 
     params: QueryParamTypes | None
     headers: HeaderTypes | None
 
 
 class BodyOptions(Options, total=False):
-    """
-    * `data`: bytes or text as they are, a dict or list of pairs as a form, a binary file or an
-      iterable of bytes streamed.
-    * `json`: any JSON value but None, encoded.
-    """
+    """What one with a body takes; see `RequestMethods`."""
 
     data: RequestData | None
     json: typing.Any
@@ -75,7 +56,8 @@ class RequestMethods(typing.Generic[T_co]):
       one. None: the client's.
     * `timeout`: seconds of inactivity for each step, a tuple ``(connect, read, write)``, or a
       `TimeoutConfig`. None: the client's.
-    * `deadline`: seconds from the call until everything must be done.
+    * `deadline`: seconds from the call until the request must be complete, its body and
+      everything on the way included; then it fails with `DeadlineExceeded`.
     * `stream`: return at the head; whoever has the response reads its body.
     * `allow_redirects`: by default they are followed, except by `head()`.
     * `verify`, `cert`: see `SSLConfig`. None: the client's.
