@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..aborting import Abort
 from ..config import SSLConfig, TimeoutConfig
-from ..models import Request, Response
+from ..models import Request, Response, Timings
 
 __all__ = ["Context", "Dispatcher"]
 
@@ -19,17 +19,28 @@ class Context:
     * `abort`: whether, and how, the exchange is ended from outside. A dispatcher that waits
       registers what it waits on with it; one that cannot should at least `check()` now and
       then. Its `deadline` says when it will be aborted anyway.
+    * `timings`: the `Timings` of the exchange, which a dispatcher may `mark()`. What it leaves out
+      stays None, but for two: the client marks `first_byte` when `send` returns, and `done` when
+      the body has been read or given up. A body that marks by itself has to keep the `Timings`
+      of its `send`: the context gets others for the next exchange.
     """
 
-    __slots__ = ("abort", "ssl", "stream", "timeout")
+    __slots__ = ("abort", "ssl", "stream", "timeout", "timings")
 
     def __init__(
-        self, *, timeout: TimeoutConfig, ssl: SSLConfig, abort: Abort, stream: bool = False
+        self,
+        *,
+        timeout: TimeoutConfig,
+        ssl: SSLConfig,
+        abort: Abort,
+        stream: bool = False,
+        timings: Timings | None = None,
     ) -> None:
         self.timeout = timeout
         self.ssl = ssl
         self.abort = abort
         self.stream = stream
+        self.timings = Timings() if timings is None else timings
 
 
 class Dispatcher:

@@ -9,7 +9,7 @@ import typing
 
 from ..aborting import Abort
 from ..exceptions import DeadlineExceeded, HTTPError, ResponseClosed
-from ..models import Request
+from ..models import Request, Timings
 from .connections import Connection
 from .exchange import read_error, set_timeout
 from .heads import ResponseReader
@@ -61,6 +61,7 @@ class ResponseBody:
         "_reader",
         "_request",
         "_seconds",
+        "_timings",
         "_whole",
     )
 
@@ -71,6 +72,7 @@ class ResponseBody:
         abort: Abort,
         request: Request,
         seconds: float | None,
+        timings: Timings,
         *,
         may_reuse: bool,
     ) -> None:
@@ -79,6 +81,7 @@ class ResponseBody:
         self._abort = abort
         self._request = request
         self._seconds = seconds
+        self._timings = timings
         self._may_reuse = may_reuse
         self._whole = False
         self._pid = os.getpid()
@@ -166,6 +169,7 @@ class ResponseBody:
         set_timeout(self._reader.sock, seconds)
 
     def _finish(self) -> None:
+        self._timings.mark("done")
         self._whole = True
         lease, self._lease = self._lease, None
         reader = self._reader
@@ -179,6 +183,7 @@ class ResponseBody:
             let_go(lease, self._abort, reusable=reusable)
 
     def _give_up(self) -> None:
+        self._timings.mark("done")
         lease, self._lease = self._lease, None
         if lease is not None:
             # Its file object holds on to the socket, too.
@@ -188,6 +193,7 @@ class ResponseBody:
 
     def _forget(self) -> None:
         """Give it up in a forked child: without the locks of the lease and of the abort."""
+        self._timings.mark("done")
         lease, self._lease = self._lease, None
         if lease is not None and lease.connection is not None:
             self._reader.close()

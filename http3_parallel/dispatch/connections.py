@@ -43,6 +43,7 @@ from ..exceptions import (
     ProxyError,
     TLSError,
 )
+from ..models import Timings
 from .heads import ResponseReader
 from .proxies import Proxy
 from .resolver import resolve
@@ -77,10 +78,13 @@ class Route(typing.NamedTuple):
 class _Opening:
     """One attempt to connect: what its steps share."""
 
-    def __init__(self, route: Route, abort: Abort, wake: Wake, seconds: float | None) -> None:
+    def __init__(
+        self, route: Route, abort: Abort, wake: Wake, seconds: float | None, timings: Timings
+    ) -> None:
         self.route = route
         self.abort = abort
         self.wake = wake
+        self.timings = timings
         self.budget = Budget(seconds)
         # With whom it is at the moment, for errors.
         self.peer = route.authority
@@ -91,15 +95,22 @@ class _Opening:
         proxy, route, abort = self.route.proxy, self.route, self.abort
         if proxy is not None and proxy.is_socks:
             return open_socks_socket(
-                proxy, route.host, route.port, budget=self.budget, abort=abort, wake=self.wake
+                proxy,
+                route.host,
+                route.port,
+                budget=self.budget,
+                abort=abort,
+                wake=self.wake,
+                timings=self.timings,
             )
         if proxy is not None:
             self.peer = f"the proxy {proxy.authority}"
         host, port = (route.host, route.port) if proxy is None else (proxy.host, proxy.port)
         abort.phase = f"resolving {host}"
         addresses = resolve(host, port, budget=self.budget, abort=abort)
+        self.timings.mark("resolved")
         abort.phase = f"connecting to {self.peer}"
-        return open_socket(
+        sock = open_socket(
             addresses,
             self.peer,
             budget=self.budget,
@@ -108,6 +119,8 @@ class _Opening:
             make_socket=socket.socket,
             error=ConnectError if proxy is None else ProxyError,
         )
+        self.timings.mark("connected")
+        return sock
 
     def open_tunnel(self, sock: socket.socket) -> None:
         route, proxy = self.route, self.route.proxy
@@ -270,18 +283,21 @@ class Connection:
         # file object of our own keeps it open until `close()`.
         self._hold: typing.IO[bytes] | None = None
 
-    def open(self, abort: Abort, seconds: float | None) -> None:
+    def open(self, abort: Abort, seconds: float | None, timings: Timings) -> None:
         """
         Connect within `seconds`, a proxy's tunnel and TLS included. An abort calls `wake`
         from then on.
 
         Raises `ConnectError` or one below it, `ConnectTimeout`, and the abort's error.
         """
-        opening = _Opening(self.route, abort, self.wake, seconds)
+        opening = _Opening(self.route, abort, self.wake, seconds, timings)
         try:
             http = self.http = self._new_http(opening)
             http.opening = opening
             http.connect()
+            # There may be TLS with a proxy alone, which makes the request itself.
+            if self.route.scheme == "https":
+                timings.mark("tls")
             assert http.sock is not None
             self._hold = http.sock.makefile("rb", 0)
             # The connection outlives the request that opened it, and must not keep its things.

@@ -29,7 +29,7 @@ from ..exceptions import (
     WriteError,
     WriteTimeout,
 )
-from ..models import Request
+from ..models import Request, Timings
 from .connections import Connection
 from .heads import OversizedMessage, ResponseReader, TruncatedMessage
 from .pool import Lease
@@ -58,6 +58,7 @@ class Exchange:
 
     * `target`: the request target (RFC 9112, section 3.2).
     * `headers`: name and value of each field.
+    * `timings`: where what happens is marked.
     * `reused`: whether the connection has served before, so that its server may be closing
       it at this very moment.
     * `lease`: that of the connection, which is told while the user's code has it.
@@ -72,6 +73,7 @@ class Exchange:
         "_reused",
         "_target",
         "_timeout",
+        "_timings",
         "may_reuse",
     )
 
@@ -83,6 +85,7 @@ class Exchange:
         connection: Connection,
         timeout: TimeoutConfig,
         abort: Abort,
+        timings: Timings,
         *,
         reused: bool,
         lease: Lease[Connection],
@@ -93,6 +96,7 @@ class Exchange:
         self._connection = connection
         self._timeout = timeout
         self._abort = abort
+        self._timings = timings
         self._reused = reused
         self._lease = lease
         #: Whether, as far as the request goes, the connection can serve again: it was sent
@@ -108,6 +112,7 @@ class Exchange:
         failure = self._send()
         self._abort.phase = "waiting for the response"
         if failure is None:
+            self._timings.mark("sent")
             self.may_reuse = not any(
                 name == b"connection" and b"close" in value.lower() for name, value in self._headers
             )
@@ -230,14 +235,15 @@ class Exchange:
         set_timeout(connection.sock, seconds)
         try:
             # Past urllib3's own, which wraps the response for decoding and more.
-            reader = http.client.HTTPConnection.getresponse(connection)
+            reader = typing.cast(ResponseReader, http.client.HTTPConnection.getresponse(connection))
         except Exception as exc:
             self._abort.check()
             if self._may_repeat(exc):
                 raise Stale from exc
             raise read_error(exc, seconds, self._request) from exc
         self._abort.check()
-        return typing.cast(ResponseReader, reader)
+        self._timings.mark("first_byte", reader.begun_at)
+        return reader
 
     def _may_repeat(self, exc: Exception) -> bool:
         """

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import re
+import time
 import typing
 
 __all__ = ["BadMessage", "BrokenHead", "OversizedMessage", "ResponseReader", "TruncatedMessage"]
@@ -82,6 +83,7 @@ class ResponseReader(http.client.HTTPResponse):
     Reads one response: `begin()` its head, then `read_piece()` its body.
 
     * `raw_headers`: name and value of each field line.
+    * `begun_at`: when its first byte was there, by `time.perf_counter`.
     * `has_surplus`: whether bytes came after its end, so that the connection is not clean.
     """
 
@@ -96,6 +98,7 @@ class ResponseReader(http.client.HTTPResponse):
         super().__init__(sock, *args, **kwargs)
         self.sock = sock
         self.raw_headers: list[tuple[bytes, bytes]] = []
+        self.begun_at: float | None = None
         self.has_surplus = False
 
     @property
@@ -109,6 +112,7 @@ class ResponseReader(http.client.HTTPResponse):
             return
         fp = self.fp
         begun = bool(fp.peek(1))
+        self.begun_at = time.perf_counter()
         self.fp = lines = typing.cast(typing.Any, _Lines(fp))
         try:
             super().begin()

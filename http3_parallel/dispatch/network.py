@@ -107,7 +107,9 @@ class NetworkDispatch(Dispatcher):
         *,
         fresh: bool,
     ) -> Response:
-        abort = context.abort
+        abort, timings = context.abort, context.timings
+        # Of this attempt, not of one before it, here or of a dispatcher that was asked first.
+        timings._restart()
         abort.phase = "waiting for a connection"
         lease = self._pool.acquire(route, abort)
         try:
@@ -119,6 +121,7 @@ class NetworkDispatch(Dispatcher):
                 connection,
                 context.timeout,
                 abort,
+                timings,
                 reused=reused,
                 lease=lease,
             )
@@ -130,6 +133,7 @@ class NetworkDispatch(Dispatcher):
                 abort,
                 request,
                 context.timeout.read_timeout,
+                timings,
                 may_reuse=exchange.may_reuse,
             )
             has_body = reader.has_body and reader.length != 0
@@ -161,7 +165,7 @@ class NetworkDispatch(Dispatcher):
             context.abort.blocked_on(connection.wake)
             return connection, True
         lease.connection = connection = Connection(route, self._trust_env)
-        connection.open(context.abort, context.timeout.connect_timeout)
+        connection.open(context.abort, context.timeout.connect_timeout, context.timings)
         return connection, False
 
 

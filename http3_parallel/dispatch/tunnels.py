@@ -13,6 +13,7 @@ import typing
 
 from ..aborting import Abort
 from ..exceptions import ProxyError
+from ..models import Timings
 from .proxies import Proxy
 from .resolver import resolve
 from .sockets import Budget, Wake, open_socket
@@ -81,7 +82,14 @@ def _read_status(sock: socket.socket, proxy: Proxy, budget: Budget, what: str) -
 
 
 def open_socks_socket(
-    proxy: Proxy, host: str, port: int, *, budget: Budget, abort: Abort, wake: Wake
+    proxy: Proxy,
+    host: str,
+    port: int,
+    *,
+    budget: Budget,
+    abort: Abort,
+    wake: Wake,
+    timings: Timings,
 ) -> socket.socket:
     """A socket connected with `host` through a SOCKS proxy; names are resolved as it says."""
     if socks is None:
@@ -97,6 +105,7 @@ def open_socks_socket(
         host = str(target[4][0])
     abort.phase = f"resolving {proxy.host}"
     addresses = resolve(proxy.host, proxy.port, budget=budget, abort=abort)
+    timings.mark("resolved")
     abort.phase = f"connecting to the proxy {proxy.authority}"
     where = f"the proxy {proxy.authority}"
     sock = open_socket(
@@ -108,6 +117,7 @@ def open_socks_socket(
         make_socket=_SocksSocket,
         error=ProxyError,
     )
+    timings.mark("connected")
     abort.phase = f"asking the proxy {proxy.authority} for {host}"
     version = socks.SOCKS5 if proxy.scheme in ("socks5", "socks5h") else socks.SOCKS4
     sock.budget = budget

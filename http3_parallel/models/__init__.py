@@ -5,6 +5,7 @@ from .headers import Headers, HeaderTypes
 from .queryparams import QueryParams, QueryParamTypes
 from .requests import Request
 from .responses import Response, ResponseContent
+from .timings import Timings
 from .urls import URL, Origin, URLTypes
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "RequestData",
     "Response",
     "ResponseContent",
+    "Timings",
     "URLTypes",
 ]
