@@ -5,6 +5,7 @@ from .headers import Headers, HeaderTypes
 from .queryparams import QueryParams, QueryParamTypes
 from .requests import Request
 from .responses import Response, ResponseContent
+from .status_codes import StatusCode, codes
 from .timings import Timings
 from .urls import URL, Origin, URLTypes
 
@@ -19,6 +20,8 @@ __all__ = [
     "RequestData",
     "Response",
     "ResponseContent",
+    "StatusCode",
     "Timings",
     "URLTypes",
+    "codes",
 ]

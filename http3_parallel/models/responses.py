@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import http
 import json as jsonlib
 import types
 import typing
@@ -21,6 +20,7 @@ from .charsets import find_charset, is_charset
 from .decoding import decode_body, find_codings
 from .headers import Headers, HeaderTypes
 from .requests import Request
+from .status_codes import StatusCode
 from .streams import ResponseStream
 from .urls import URL
 
@@ -28,10 +28,7 @@ __all__ = ["Response", "ResponseContent"]
 
 ResponseContent = typing.Union[bytes, Iterable[bytes]]
 
-_REASONS = {status.value: status.phrase for status in http.HTTPStatus}
 _Error = typing.TypeVar("_Error", bound=HTTPError)
-
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 # What pickles; the body's stream and the client's callback do not.
 _STATE = (
@@ -146,7 +143,7 @@ class Response:
     @property
     def reason_phrase(self) -> str:
         """By the table of status codes, not as the server wrote it; empty if not in there."""
-        return _REASONS.get(self.status_code, "")
+        return StatusCode.get_reason_phrase(self.status_code)
 
     @property
     def url(self) -> URL:
@@ -170,7 +167,7 @@ class Response:
     @property
     def is_redirect(self) -> bool:
         """A status of 301, 302, 303, 307 or 308, with a Location."""
-        return self.status_code in _REDIRECTS and "location" in self.headers
+        return StatusCode.is_redirect(self.status_code) and "location" in self.headers
 
     @property
     def is_closed(self) -> bool:
