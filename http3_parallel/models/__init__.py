@@ -2,6 +2,7 @@
 
 from .bodies import RequestData
 from .headers import Headers, HeaderTypes
+from .multipart import RequestFiles
 from .queryparams import QueryParams, QueryParamTypes
 from .requests import Request
 from .responses import Response, ResponseContent
@@ -18,6 +19,7 @@ __all__ = [
     "QueryParams",
     "Request",
     "RequestData",
+    "RequestFiles",
     "Response",
     "ResponseContent",
     "StatusCode",

@@ -9,6 +9,9 @@ from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
 from urllib.parse import urlencode
 
 from ..exceptions import StreamConsumed, StreamError
+from .headers import Headers
+from .multipart import RequestFiles, encode_multipart
+from .queryparams import QueryParams
 
 __all__ = ["BodySource", "RequestData", "encode_body", "slices"]
 
@@ -169,14 +172,21 @@ def _checked(pieces: Iterator[typing.Any]) -> Iterator[bytes | memoryview]:
         yield from slices(piece)
 
 
-def encode_body(data: object, json: object) -> tuple[bytes | BodySource, bytes | None]:
+def encode_body(
+    data: object, json: object, files: RequestFiles | None, headers: Headers
+) -> tuple[bytes | BodySource, bytes | None]:
     """
     The body, and its content type if that follows from the form in which it was given.
 
-    Text, bytes, files and iterables go before `json`, and `json` before a form.
+    Text, bytes, files and iterables as `data` go before `json`, that before `files`, with which
+    a form is sent as multipart.
+
+    * `headers`: the user's. A boundary in their Content-Type is used; one without is completed.
     """
     if data is None:
-        return (b"", None) if json is None else (_encode_json(json), _JSON)
+        if json is not None:
+            return _encode_json(json), _JSON
+        return (b"", None) if files is None else encode_multipart([], files, headers)
     if isinstance(data, str):
         return data.encode("utf-8"), None
     if isinstance(data, bytes):
@@ -185,10 +195,13 @@ def encode_body(data: object, json: object) -> tuple[bytes | BodySource, bytes |
         return bytes(data), None
     if hasattr(data, "read"):
         return _file_source(data), None
-    fields = _form_fields(data)
-    if fields is not None:
+    pairs = _form_pairs(data)
+    if pairs is not None:
         if json is not None:
             return _encode_json(json), _JSON
+        fields = list(_form_fields(pairs))
+        if files is not None:
+            return encode_multipart(fields, files, headers)
         return urlencode(fields, doseq=True).encode("ascii"), _FORM
     if isinstance(data, Iterator):
         return IteratorSource(data), None
@@ -206,14 +219,46 @@ def _encode_json(value: object) -> bytes:
     return jsonlib.dumps(value).encode("ascii")
 
 
-def _form_fields(data: object) -> list[tuple[str, typing.Any]] | None:
+def _form_pairs(data: object) -> Iterable[tuple[object, object]] | None:
+    """What is to be sent as a form, or None if it is something else."""
+    if isinstance(data, QueryParams):
+        return data.multi_items()
     if isinstance(data, Mapping):
-        return list(data.items())
+        return data.items()
     if isinstance(data, (list, tuple)) and all(
         isinstance(item, (tuple, list)) and len(item) == 2 for item in data
     ):
-        return [(name, value) for name, value in data]
+        return data
     return None
+
+
+def _form_fields(
+    pairs: Iterable[tuple[object, object]],
+) -> Iterator[tuple[str | bytes, str | bytes]]:
+    """Each with one value: those that are a list repeat the name."""
+    for name, value in pairs:
+        for each in _values(value):
+            yield _form_text(name), _form_text(each)
+
+
+def _values(value: typing.Any) -> Iterable[object]:
+    if isinstance(value, (str, bytes, bytearray, memoryview)) or hasattr(value, "read"):
+        return (value,)
+    try:
+        len(value)
+    except TypeError:
+        return (value,)
+    return typing.cast("Iterable[object]", value)
+
+
+def _form_text(value: object) -> str | bytes:
+    if isinstance(value, (str, bytes)):
+        return value
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    if hasattr(value, "read"):
+        raise TypeError("a file is not sent in a form's data: give it as files={name: file}")
+    return str(value)
 
 
 def _file_source(file: typing.Any) -> BodySource:

@@ -10,6 +10,7 @@ from ..__version__ import USER_AGENT
 from .bodies import BodySource, RequestData, encode_body, slices
 from .decoding import ACCEPT_ENCODING
 from .headers import Headers, HeaderTypes
+from .multipart import RequestFiles
 from .queryparams import QueryParamTypes
 from .urls import URL, URLTypes, without_password
 
@@ -63,10 +64,21 @@ class Request:
       (values that are lists repeat the name); a file open for reading bytes; any other
       iterable of bytes or str, whose pieces are sent as they come.
     * `json`: anything but None that `json.dumps` takes.
+    * `files`: a mapping, or pairs, of names to files, sent as multipart/form-data (RFC 7578)
+      after the fields of `data`. A file is one open for reading, bytes or str, or a tuple
+      ``(filename, file)``, ``(filename, file, content_type)`` or
+      ``(filename, file, content_type, headers)``. The file name is by default that of the open
+      file, else ``upload``; the content type is guessed from it. With None as file name, it is
+      a field like those of `data`. A Content-Type among `headers` must be a multipart one; its
+      boundary is used, and one without is completed.
 
-    Bytes, text, forms and JSON are encoded now. Files and iterables are read when the request
-    is sent: a file from where it stood, with a Content-Length if its size can be had; others
-    chunked, unless `headers` tell the length. A wrong argument is a TypeError or ValueError.
+    If several are given, `data` other than a form is sent, else `json`, else the form and the
+    files.
+
+    Bytes, text, forms, JSON and `files` are encoded now. A file or iterable as `data` is read
+    when the request is sent: a file from where it stood, with a Content-Length if its size can
+    be had; others chunked, unless `headers` tell the length. A wrong argument is a TypeError or
+    ValueError; what reading a file raises comes through.
     """
 
     __slots__ = ("__weakref__", "_content", "_source", "headers", "method", "url")
@@ -84,6 +96,7 @@ class Request:
         headers: HeaderTypes | None = None,
         data: RequestData | None = None,
         json: typing.Any = None,
+        files: RequestFiles | None = None,
     ) -> None:
         self.method = method = _METHODS.get(method) or _normal_method(method)
         self.url = url = URL(url, params=params)
@@ -91,12 +104,15 @@ class Request:
         self._source: BodySource | None = None
 
         raw = [(b"host", url.host_header.encode("ascii")), _USER_AGENT, _ACCEPT]
+        self.headers = given = Headers(headers)
+        if isinstance(headers, Headers):
+            given._check()
         content_type = None
-        if data is None and json is None:
+        if data is None and json is None and files is None:
             if method in _EXPECT_BODY:
                 raw.append(_NO_CONTENT)
         else:
-            body, content_type = encode_body(data, json)
+            body, content_type = encode_body(data, json, files, given)
             if isinstance(body, BodySource):
                 self._content, self._source = None, body
                 size = body.size
@@ -109,12 +125,7 @@ class Request:
                 raw.append((b"content-length", b"%d" % size))
         raw += (_ACCEPT_ENCODING, _CONNECTION)
 
-        if headers is None:
-            self.headers = given = Headers()
-        else:
-            self.headers = given = Headers(headers)
-            if isinstance(headers, Headers):
-                given._check()
+        if given.raw:
             names = {name for name, _ in given.raw}
             if b"content-length" in names or b"transfer-encoding" in names:
                 _check_framing(given, self._content)
