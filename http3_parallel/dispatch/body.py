@@ -193,7 +193,6 @@ class ResponseBody:
 
     def _forget(self) -> None:
         """Give it up in a forked child: without the locks of the lease and of the abort."""
-        self._timings.mark("done")
         lease, self._lease = self._lease, None
         if lease is not None and lease.connection is not None:
             self._reader.close()
