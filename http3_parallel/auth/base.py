@@ -1,0 +1,49 @@
+"""What a scheme is: a generator of the requests to send."""
+
+from __future__ import annotations
+
+import typing
+
+from ..models import Request
+from .sharing import Share
+
+__all__ = ["Auth", "AuthBase", "AuthSteps", "CallableAuth"]
+
+#: Is sent the response to each request, and the value of each `Share`.
+AuthSteps = typing.Generator[typing.Union[Request, Share], typing.Any, None]
+
+
+class Auth:
+    """
+    A scheme. `steps` yields the requests to send, with what it adds, and gets the responses.
+
+    It must not block. Where it needs what many requests wait for together, it yields a `Share`
+    and gets its value.
+    """
+
+    #: Whether it is applied again to each redirect within the same origin, since what it adds is
+    #: good for one request only.
+    follows_redirects = False
+
+    def steps(self, request: Request) -> AuthSteps:
+        raise NotImplementedError
+
+
+#: The name that http3 had for it.
+AuthBase = Auth
+
+
+class CallableAuth(Auth):
+    """A function that takes the request, as a copy of its own, and returns the one to send."""
+
+    def __init__(self, function: typing.Callable[[Request], Request]) -> None:
+        self._function = function
+
+    def steps(self, request: Request) -> AuthSteps:
+        changed = self._function(request._replace())
+        if not isinstance(changed, Request):
+            # By its type alone: it may be a token.
+            raise TypeError(
+                f"an auth callable returns the request to send, not {type(changed).__name__}"
+            )
+        yield changed
