@@ -104,13 +104,19 @@ def test_equal_moments_make_equal_timings() -> None:
     assert one != one.as_dict()
 
 
+def pickled(protocol: int) -> typing.Callable[[Timings], Timings]:
+    return lambda timings: pickle.loads(pickle.dumps(timings, protocol))
+
+
 @pytest.mark.parametrize(
-    "duplicate", [copy.copy, copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))]
+    "duplicate",
+    [copy.copy, copy.deepcopy, *map(pickled, range(pickle.HIGHEST_PROTOCOL + 1))],
 )
 def test_a_copy_has_the_moments_and_stays_as_it_is(
     duplicate: typing.Callable[[Timings], Timings],
 ) -> None:
     timings = Timings(1.1)
+    assert duplicate(timings) == timings
     timings.mark("queued", 1.3)
     same = duplicate(timings)
     assert same == timings

@@ -20,7 +20,7 @@ _Moment = typing.Literal["queued", "resolved", "connected", "tls", "sent", "firs
 
 #: In the order in which they come, as a rule: a server may answer before it has all of a request.
 _MOMENTS: tuple[_Moment, ...] = typing.get_args(_Moment)
-_SLOTS = {moment: f"_{moment}" for moment in _MOMENTS}
+_KNOWN = frozenset(_MOMENTS)
 
 
 class Timings:
@@ -33,102 +33,91 @@ class Timings:
 
     * `started`: when the call was made, by `time.perf_counter`; now, if not given.
 
-    Equal when all moments are. A copy, also a pickled one, has the moments alone, and cannot be
+    Equal when all moments are. A copy, pickled or not, has the moments alone: it cannot be
     marked.
     """
 
-    __slots__ = ("_started", *_SLOTS.values())
-
-    _started: float | None
-    _queued: float | None
-    _resolved: float | None
-    _connected: float | None
-    _tls: float | None
-    _sent: float | None
-    _first_byte: float | None
-    _done: float | None
+    __slots__ = ("_marks", "_started")
 
     def __init__(self, started: float | None = None) -> None:
-        self._started = perf_counter() if started is None else started
-        self._queued = None
-        self._clear()
+        self._started: float | None = perf_counter() if started is None else started
+        self._marks: dict[str, float] = {}
 
     @property
     def queued(self) -> float | None:
         """The request left the line, and a worker took it up; near 0 in a plain call."""
-        return self._queued
+        return self._marks.get("queued")
 
     @property
     def resolved(self) -> float | None:
         """
-        The name was resolved, to which an IP address is the answer itself. With a proxy it is
-        the proxy's name, and `connected` is the connection to the proxy.
+        The name was resolved: at once, where it is an IP address, or was resolved a moment ago.
+        With a proxy it is the proxy's name, and `connected` is the connection to the proxy.
 
         None, as `connected` and `tls` are, where a connection was used again.
         """
-        return self._resolved
+        return self._marks.get("resolved")
 
     @property
     def connected(self) -> float | None:
         """The TCP connection was made, to the first address that answered."""
-        return self._connected
+        return self._marks.get("connected")
 
     @property
     def tls(self) -> float | None:
         """The TLS handshake with the server was done, through a proxy's tunnel if need be."""
-        return self._tls
+        return self._marks.get("tls")
 
     @property
     def sent(self) -> float | None:
         """The system had taken the whole request. None if the server did not take it whole."""
-        return self._sent
+        return self._marks.get("sent")
 
     @property
     def first_byte(self) -> float | None:
         """The answer began, be it with an interim response (status 1xx)."""
-        return self._first_byte
+        return self._marks.get("first_byte")
 
     @property
     def done(self) -> float | None:
         """The last byte of the body was read, or the body was given up."""
-        return self._done
+        return self._marks.get("done")
 
     def mark(self, moment: _Moment, at: float | None = None) -> None:
         """
-        It happened `at` that value of `time.perf_counter`, now if None; unless it is marked
-        already, when this does nothing. For dispatchers.
+        It happened `at` that value of `time.perf_counter`, or now. Does nothing if it is marked
+        already. For dispatchers.
 
-        Raises `ValueError` for a name that is none, and for a copy.
+        Raises `ValueError` for any other name, and on a copy.
         """
-        slot = _SLOTS.get(moment)
-        if slot is None:
+        if moment in self._marks:
+            return
+        if moment not in _KNOWN:
             raise ValueError(f"{moment!r} is none of {', '.join(_MOMENTS)}")
-        if getattr(self, slot) is None:
-            started = self._started
-            if started is None:
-                raise ValueError("a copy of timings, or unpickled ones, cannot be marked")
-            setattr(self, slot, (perf_counter() if at is None else at) - started)
+        if self._started is None:
+            raise ValueError("a copy of timings cannot be marked")
+        self._marks[moment] = (perf_counter() if at is None else at) - self._started
 
     def as_dict(self) -> dict[str, float | None]:
         """All moments by name, in the order in which they come."""
-        return {moment: getattr(self, slot) for moment, slot in _SLOTS.items()}
+        return {moment: self._marks.get(moment) for moment in _MOMENTS}
 
     def _for_exchange(self) -> Timings:
         """Those of one more exchange for the same call: what came before it is marked."""
         timings = Timings(self._started)
-        timings._queued = self._queued
+        timings._marks = self._before_exchange()
         return timings
 
     def _restart(self) -> None:
         """Forget the exchange so far: a dispatcher begins anew, and nobody saw what came before."""
-        self._clear()
+        self._marks = self._before_exchange()
 
-    def _clear(self) -> None:
-        self._resolved = self._connected = self._tls = None
-        self._sent = self._first_byte = self._done = None
+    def _before_exchange(self) -> dict[str, float]:
+        queued = self._marks.get("queued")
+        return {} if queued is None else {"queued": queued}
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Timings) and self.as_dict() == other.as_dict()
+        return isinstance(other, Timings) and self._marks == other._marks
 
     def __getstate__(self) -> dict[str, float | None]:
         return self.as_dict()
@@ -136,13 +125,12 @@ class Timings:
     def __setstate__(self, state: dict[str, float | None]) -> None:
         # The clock that they were counted by may be that of another machine.
         self._started = None
-        for moment, slot in _SLOTS.items():
-            setattr(self, slot, state.get(moment))
+        self._marks = {moment: at for moment, at in state.items() if at is not None}
 
     def __repr__(self) -> str:
         marked = [
-            f"{moment} {seconds * 1000:.2f}"
-            for moment, seconds in self.as_dict().items()
-            if seconds is not None
+            f"{moment} {self._marks[moment] * 1000:.2f}"
+            for moment in _MOMENTS
+            if moment in self._marks
         ]
         return f"<Timings in ms: {', '.join(marked) or 'none'}>"
