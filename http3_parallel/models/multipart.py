@@ -4,9 +4,9 @@ Fields and files in one body: multipart/form-data (RFC 7578).
 1. *What goes in comes out.* Whatever the names and contents are, a server finds the parts that
    were given, no other ones, and no header line or parameter among them that was not.
    Names and file names are quoted strings of UTF-8, as browsers send them and servers expect
-   them. In them `"` and control characters are percent-encoded; a backslash is doubled, which
-   browsers omit: most parsers undo it, and would take one before the closing quote for its
-   escape.
+   them. In them `"` and control characters are percent-encoded. A backslash is doubled, which
+   browsers omit but most parsers undo; one at the end is percent-encoded as well, since those
+   of Python and Django take even the second of two there for the escape of the closing quote.
 2. *It is complete at once.* Files are read here, so they may be closed right after, and the
    body can be sent again. Each is left where it stood: many requests may send the same one.
 """
@@ -113,7 +113,9 @@ def _quoted(text: bytes) -> bytes:
 
 def _escaped(match: re.Match[bytes]) -> bytes:
     character = match[0]
-    return rb"\\" if character == b"\\" else b"%%%02X" % ord(character)
+    if character == b"\\" and match.end() < len(match.string):
+        return rb"\\"
+    return b"%%%02X" % ord(character)
 
 
 # Files.
