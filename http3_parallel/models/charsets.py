@@ -12,9 +12,19 @@ _PARAMETER = re.compile(r";\s*charset\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^;,\s]*)
 _NAME = re.compile(r"[A-Za-z0-9._:+-]{1,40}")
 
 # They decode text, but no page is written in them: they interpret escapes, take quadratic
-# time (IDNA and Punycode), always raise, or depend on the machine.
+# time (IDNA and Punycode; UTF-7 where it comes in pieces, and browsers refuse it since it hides
+# markup), always raise, or depend on the machine.
 _NOT_CHARSETS = frozenset(
-    {"idna", "mbcs", "oem", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"}
+    {
+        "idna",
+        "mbcs",
+        "oem",
+        "punycode",
+        "raw-unicode-escape",
+        "undefined",
+        "unicode-escape",
+        "utf-7",
+    }
 )
 
 

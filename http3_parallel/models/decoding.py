@@ -9,6 +9,9 @@ one before as it needs. Guarantees:
    memory.
 2. *What is cut or damaged is a* `DecodingError`, never a short body.
 3. How the bytes were cut into chunks makes no difference.
+4. *A limit on the body limits the work, too.* The piece that passes `max_size` is the last one
+   made, and is a `ResponseTooLarge`. Coded data that comes to little or nothing (members, headers
+   and padding without end) counts as well.
 
 An empty body is empty under every coding: so it is in answers to HEAD, in 204 and in 304.
 """
@@ -20,15 +23,20 @@ import typing
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 
-from ..exceptions import DecodingError
+from ..exceptions import DecodingError, ResponseTooLarge
 
-__all__ = ["ACCEPT_ENCODING", "decode_body", "find_codings"]
+__all__ = ["ACCEPT_ENCODING", "PIECE_SIZE", "decode_body", "find_codings", "too_large"]
 
 #: Decoded bytes of one piece, at most.
 PIECE_SIZE = 1024 * 1024
 
 #: RFC 9110 sets no limit. Nobody nests sincerely, and each coding multiplies what a bomb costs.
 MOST_CODINGS = 5
+
+# How much coded data is taken for a body of at most `max_size` decoded bytes. Encoders add some
+# bytes where they flush, which is after each event of a stream: that can be most of a small one.
+_CODED_PER_DECODED = 4
+_CODED_ANYWAY = 64 * 1024
 
 # What is fed to a decoder at once. zlib copies the rest of its input after every gzip member,
 # so that a large chunk of tiny members would cost the square of its size.
@@ -255,20 +263,70 @@ def find_codings(content_encoding: Iterable[str]) -> list[str]:
     return names if all(name in _BY_NAME for name in names) else []
 
 
+def too_large(max_size: int) -> ResponseTooLarge:
+    return ResponseTooLarge(
+        f"the body is larger than max_response_size, which is {max_size} bytes, decoded, streamed "
+        "or not: raise it if you expect so much"
+    )
+
+
 def decode_body(
-    chunks: Iterable[bytes], codings: list[str], limit: int = PIECE_SIZE
+    chunks: Iterable[bytes],
+    codings: list[str],
+    limit: int = PIECE_SIZE,
+    *,
+    max_size: int | None = None,
 ) -> Iterator[bytes]:
     """
     Undo `codings`, the last one first. Pieces have between 1 and `limit` bytes.
 
-    `DecodingError` is raised for damaged or cut data. What `chunks` raises comes through.
+    `DecodingError` is raised for damaged or cut data, `ResponseTooLarge` for more than `max_size`
+    decoded bytes. What `chunks` raises comes through.
     """
     pieces = iter(chunks)
     if len(codings) > MOST_CODINGS:
         return _refuse(pieces, len(codings))
-    for name in reversed(codings):
-        pieces = _undo(pieces, _BY_NAME[name], limit)
-    return pieces
+    if max_size is not None:
+        limit = min(limit, max_size + 1)
+    for place, name in reversed(list(enumerate(codings))):
+        if max_size is not None:
+            pieces = _count_coded(pieces, max_size)
+        # Small pieces between two stages would only be slow.
+        pieces = _undo(pieces, _BY_NAME[name], PIECE_SIZE if place else limit)
+    if not codings:
+        pieces = _cut(pieces, limit)
+    return pieces if max_size is None else _count(pieces, max_size)
+
+
+def _cut(chunks: Iterator[bytes], limit: int) -> Iterator[bytes]:
+    for chunk in chunks:
+        if len(chunk) > limit:
+            for offset in range(0, len(chunk), limit):
+                yield chunk[offset : offset + limit]
+        elif chunk:
+            yield chunk
+
+
+def _count(pieces: Iterator[bytes], max_size: int) -> Iterator[bytes]:
+    size = 0
+    for piece in pieces:
+        size += len(piece)
+        if size > max_size:
+            raise too_large(max_size)
+        yield piece
+
+
+def _count_coded(chunks: Iterator[bytes], max_size: int) -> Iterator[bytes]:
+    most = max_size * _CODED_PER_DECODED + _CODED_ANYWAY
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > most:
+            raise ResponseTooLarge(
+                f"the body has more than {most} bytes under a content coding, which is too much "
+                f"for a max_response_size of {max_size} bytes decoded: raise it if that is right"
+            )
+        yield chunk
 
 
 def _refuse(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:

@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import datetime
-import json as jsonlib
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 
-from ..exceptions import (
-    DecodingError,
-    HTTPError,
-    HTTPStatusError,
-    ResponseClosed,
-    ResponseNotRead,
-    StreamConsumed,
-)
-from .charsets import find_charset, is_charset
-from .decoding import decode_body, find_codings
-from .headers import Headers, HeaderTypes
+from ..exceptions import HTTPStatusError
+from .headers import HeaderTypes
+from .links import find_links
+from .received import ReceivedBody, ResponseContent
 from .requests import Request
 from .status_codes import StatusCode
-from .streams import ResponseStream
 from .urls import URL
 
+if typing.TYPE_CHECKING:
+    from .timings import Timings
+
 __all__ = ["Response", "ResponseContent"]
-
-ResponseContent = typing.Union[bytes, Iterable[bytes]]
-
-_Error = typing.TypeVar("_Error", bound=HTTPError)
 
 # What pickles; the body's stream and the client's callback do not.
 _STATE = (
@@ -38,14 +28,16 @@ _STATE = (
     "history",
     "tag",
     "elapsed",
+    "timings",
     "_content",
     "_raw",
     "_encoding",
     "_default_encoding",
+    "_max_size",
 )
 
 
-class Response:
+class Response(ReceivedBody):
     """
     A response: its head, and a body that is here or still to be read.
 
@@ -57,45 +49,21 @@ class Response:
     * `request`: the request that this answers; `url` is its URL.
     * `history`: the responses that led here, oldest first.
 
-    Besides these: `tag`, any object of the user's, and `elapsed`, the `datetime.timedelta` that
-    the request took in all, redirects, retries and, unless it is streamed, the body included;
-    None where no client measured it.
+    Besides these: `tag`, any object of the user's; `elapsed`, the `datetime.timedelta` that the
+    request took in all, redirects, retries and, unless it is streamed, the body included; and
+    `timings`, when each step of that was done. None where no client measured it.
 
-    A body is read by one thread, once; `read()` keeps it. A `with` block closes the response.
+    A body is read by one thread, once, in one of these ways: `read()` keeps it, and then the
+    others may come as often as you like; `stream()`, `raw()`, `iter_bytes()`, `iter_text()`,
+    `iter_lines()` and `save()` do not. A `with` block closes the response.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_content",
-        "_default_encoding",
-        "_encoding",
-        "_follow",
-        "_raw",
-        "_stream",
-        "_text",
-        "elapsed",
-        "headers",
-        "history",
-        "protocol",
-        "request",
-        "status_code",
-        "tag",
-    )
+    __slots__ = ("__weakref__", "_follow", "elapsed", "history", "protocol", "timings")
 
-    status_code: int
     protocol: str | None
-    headers: Headers
-    request: Request | None
     history: list[Response]
-    tag: typing.Any
     elapsed: datetime.timedelta | None
-    # The body decoded, and as it came. One of them is there unless it is in the stream.
-    _content: bytes | None
-    _raw: bytes | None
-    _stream: ResponseStream | None
-    _text: str | None
-    _encoding: str | None
-    _default_encoding: str | None
+    timings: Timings | None
     _follow: Callable[[Response], Response] | None
 
     def __init__(
@@ -109,36 +77,12 @@ class Response:
         request: Request | None = None,
         history: list[Response] | None = None,
     ) -> None:
-        self.status_code = status_code
+        super().__init__(status_code, headers, content, request)
         self.protocol = protocol
-        self.headers = headers if isinstance(headers, Headers) else Headers(headers)
-        self.request = request
         self.history = [] if history is None else history
-        self.tag = self.elapsed = self._follow = None
-        self._content = self._raw = self._stream = None
-        self._text = self._encoding = self._default_encoding = None
-        if isinstance(content, bytes):
-            self._raw = content
-        elif content is None:
-            self._raw = b""
-        elif isinstance(content, (bytearray, memoryview)):
-            self._raw = bytes(content)
-        else:
-            self._stream = ResponseStream(content)
+        self.elapsed = self.timings = self._follow = None
         if on_close is not None:
             self._add_on_close(on_close)
-
-    def _add_on_close(self, callback: Callable[[], object]) -> None:
-        """Call it once, when the body's end was reached or it was given up."""
-        if self._stream is None:
-            callback()
-        else:
-            self._stream.on_close(callback)
-
-    def _limit(self, seconds: float) -> None:
-        """Do not wait longer than that for the next bytes of the body."""
-        if self._stream is not None:
-            self._stream.limit(seconds)
 
     @property
     def reason_phrase(self) -> str:
@@ -170,75 +114,13 @@ class Response:
         return StatusCode.is_redirect(self.status_code) and "location" in self.headers
 
     @property
-    def is_closed(self) -> bool:
-        """Whether the connection is no longer needed: all is here, or given up."""
-        return self._stream is None or self._stream.closed
-
-    @property
-    def is_stream_consumed(self) -> bool:
-        """Whether the body can no longer be streamed as it comes."""
-        return self._stream is None or self._stream.begun
-
-    @property
-    def content(self) -> bytes:
+    def links(self) -> dict[str, dict[str, str]]:
         """
-        The body, decoded. Of one that is streamed, `ResponseNotRead` before `read()`;
-        `DecodingError` if its Content-Encoding is damaged.
+        The Link headers (RFC 8288): ``response.links["next"]["url"]``. By relation type, in
+        lower case, or by URL where there is none; each with the parameters of the link and its
+        ``"url"`` as it was written: `response.url.join()` makes it absolute.
         """
-        # In this order: another thread may be decoding it, and drops `_raw` at last.
-        raw, content = self._raw, self._content
-        if content is not None:
-            return content
-        if raw is None:
-            if self.is_closed:
-                raise self._about(ResponseNotRead("the response was closed before it was read"))
-            raise self._about(ResponseNotRead("the body is streamed: read() it first"))
-        codings = self._codings()
-        if not codings:
-            self._content = raw
-            return raw
-        content = b"".join(self._decoded(raw, codings))
-        self._content = content
-        self._raw = None
-        return content
-
-    def read(self) -> bytes:
-        """
-        The whole body, kept as `content`.
-
-        `StreamConsumed` if it was streamed before, `ResponseClosed` if it was given up, and
-        whatever breaks the connection or its Content-Encoding.
-        """
-        stream = self._stream
-        if self._raw is not None or self._content is not None:
-            return self.content
-        if stream is None:
-            raise self._about(ResponseClosed("the response was closed before its body was read"))
-        self._content = content = b"".join(_Pieces(self, stream, decoded=True))
-        self._stream = None
-        return content
-
-    def stream(self) -> Iterator[bytes]:
-        """
-        The body, decoded, in pieces of at most 1 MiB, as they come. Not kept: the second time
-        it is `StreamConsumed`, unless `content` is there. Raises as `read` does.
-        """
-        if self._content is not None:
-            return iter((self._content,) if self._content else ())
-        if self._raw is not None:
-            return self._decoded(self._raw, self._codings())
-        return self._from_stream(decoded=True)
-
-    def raw(self) -> Iterator[bytes]:
-        """The same, under its Content-Encoding as it came. `StreamConsumed` after `read`."""
-        if self._raw is not None:
-            return iter((self._raw,) if self._raw else ())
-        return self._from_stream(decoded=False)
-
-    def close(self) -> None:
-        """Give up what was not read of the body. May be repeated, and come from any thread."""
-        if self._stream is not None:
-            self._stream.close()
+        return find_links(self.headers.getlist("link"))
 
     def next(self) -> Response:
         """
@@ -263,98 +145,6 @@ class Response:
             request=self.request,
             tag=self.tag,
         )
-
-    @property
-    def charset_encoding(self) -> str | None:
-        """The charset of the Content-Type, if it is one that Python knows."""
-        content_type = self.headers.get("content-type")
-        return None if content_type is None else find_charset(content_type)
-
-    @property
-    def apparent_encoding(self) -> str:
-        """What the text is taken for where no charset is declared."""
-        try:
-            self.content.decode("utf-8")
-        except UnicodeDecodeError:
-            return self._fallback_encoding()
-        return "utf-8"
-
-    @property
-    def encoding(self) -> str:
-        """
-        Of the text: as set; else the declared charset; else UTF-8 if the content decodes as
-        that; else the client's `default_encoding`; else ISO-8859-1 for ``text/*``; else UTF-8.
-        None sets it back to that; a ValueError is raised for what Python does not know.
-        """
-        return self._encoding or self.charset_encoding or self.apparent_encoding
-
-    @encoding.setter
-    def encoding(self, encoding: str | None) -> None:
-        if encoding is not None and not is_charset(encoding):
-            raise ValueError(f"Python knows no text encoding {encoding!r}")
-        self._encoding = encoding
-        self._text = None
-
-    @property
-    def text(self) -> str:
-        """The content decoded by `encoding`; what does not decode becomes U+FFFD."""
-        if self._text is None:
-            content = self.content
-            encoding = self._encoding or self.charset_encoding
-            if encoding is None:
-                try:
-                    self._text = content.decode("utf-8")
-                    return self._text
-                except UnicodeDecodeError:
-                    encoding = self._fallback_encoding()
-            self._text = content.decode(encoding, "replace")
-        return self._text
-
-    def _fallback_encoding(self) -> str:
-        if self._default_encoding is not None:
-            return self._default_encoding
-        content_type = self.headers.get("content-type", "")
-        return "iso-8859-1" if content_type.strip().lower().startswith("text/") else "utf-8"
-
-    def json(self, **kwargs: typing.Any) -> typing.Any:
-        """
-        The content as JSON, in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
-
-        Takes the arguments of `json.loads`. What is no JSON, or nested too deeply, is a
-        `DecodingError`, which is a ValueError.
-        """
-        content = self.content
-        try:
-            return jsonlib.loads(content, **kwargs)
-        except RecursionError as error:
-            raise self._about(DecodingError("the body is JSON nested too deeply")) from error
-        except ValueError as error:
-            what = f"is not valid JSON: {error}" if content else "is empty, which is not JSON"
-            raise self._about(DecodingError(f"the body {what}")) from error
-
-    def _about(self, error: _Error) -> _Error:
-        """`error`, with what it is about."""
-        if error.request is None:
-            error.request = self.request
-        if error.tag is None:
-            error.tag = self.tag
-        return error
-
-    def _codings(self) -> list[str]:
-        values = self.headers.getlist("content-encoding", split_commas=True)
-        return find_codings(values) if values else values
-
-    def _decoded(self, raw: bytes, codings: list[str]) -> Iterator[bytes]:
-        try:
-            yield from decode_body((raw,) if raw else (), codings)
-        except HTTPError as error:
-            self._about(error)
-            raise
-
-    def _from_stream(self, decoded: bool) -> Iterator[bytes]:
-        if self._stream is None:
-            raise self._about(StreamConsumed("the body was read before, and not kept as it came"))
-        return _Pieces(self, self._stream, decoded)
 
     def __enter__(self) -> Response:
         return self
@@ -381,40 +171,3 @@ class Response:
 
     def __repr__(self) -> str:
         return f"<Response [{f'{self.status_code} {self.reason_phrase}'.rstrip()}]>"
-
-
-class _Pieces(Iterator[bytes]):
-    """One pass over the body. It keeps the response alive, not the other way round."""
-
-    __slots__ = ("_begun", "_decoded", "_ended", "_response", "_stream")
-
-    def __init__(self, response: Response, stream: ResponseStream, decoded: bool) -> None:
-        self._response = response
-        self._stream = stream
-        self._decoded = decoded
-        self._begun = self._ended = False
-
-    def __next__(self) -> bytes:
-        if self._ended:
-            raise StopIteration
-        try:
-            if not self._begun:
-                self._stream.begin(self._response._codings() if self._decoded else [])
-                self._begun = True
-            piece = self._stream.next_piece()
-            if piece is not None:
-                return piece
-        except HTTPError as error:
-            self._response._about(error)
-            raise
-        except BaseException:
-            # A KeyboardInterrupt may strike outside the step, too.
-            self.close()
-            raise
-        self._ended = True
-        raise StopIteration
-
-    def close(self) -> None:
-        """As the generator that this could be has it: give up what is left."""
-        if self._begun:
-            self._stream.close()

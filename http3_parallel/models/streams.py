@@ -21,7 +21,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 
 from ..exceptions import ResponseClosed, StreamConsumed
-from .decoding import decode_body
+from .decoding import decode_body, too_large
 
 __all__ = ["ResponseStream"]
 
@@ -59,8 +59,13 @@ class ResponseStream:
         if self.closed:
             self.close()
 
-    def begin(self, codings: list[str]) -> None:
-        """Claim the body. Its pieces come out with `codings` undone."""
+    def begin(
+        self, codings: list[str], max_size: int | None = None, size: int | None = None
+    ) -> None:
+        """
+        Claim the body. Its pieces come out with `codings` undone, at most `max_size` bytes of
+        them. If it is known to have more, from `size`, nothing is read at all.
+        """
         self._acquire()
         try:
             if self.begun:
@@ -70,7 +75,9 @@ class ResponseStream:
             assert self._content is not None
             try:
                 self.begun = True
-                self._pieces = filter(None, decode_body(self._content, codings))
+                if max_size is not None and size is not None and size > max_size:
+                    raise too_large(max_size)
+                self._pieces = decode_body(self._content, codings, max_size=max_size)
             except BaseException:
                 self._finish()
                 raise
