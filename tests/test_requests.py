@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import codecs
 import copy
+import enum
 import gc
 import gzip
 import io
@@ -180,6 +181,40 @@ def test_mappings_and_pairs_are_sent_as_a_form(data: typing.Any) -> None:
     assert request.headers.keys()[-1] == "content-type"
 
 
+class Colour(str, enum.Enum):
+    RED = "red"
+
+
+@pytest.mark.parametrize(
+    ("value", "encoded"),
+    [
+        (True, b"a=True"),
+        (1.5, b"a=1.5"),
+        (b"\xff&", b"a=%FF%26"),
+        (bytearray(b"xy"), b"a=xy"),
+        (memoryview(b"xy"), b"a=xy"),
+        ("", b"a="),
+        (" +~", b"a=+%2B~"),
+        (Colour.RED, b"a=red"),
+        ([], b""),
+        (["x", None, b"\xff", Colour.RED], b"a=x&a=None&a=%FF&a=red"),
+        (("x", 1), b"a=x&a=1"),
+        (range(2), b"a=0&a=1"),
+        ([["x"]], b"a=%5B%27x%27%5D"),
+    ],
+)
+def test_values_of_a_form_are_text_and_lists_repeat_the_name(value: object, encoded: bytes) -> None:
+    assert Request("POST", "http://x", data={"a": value}).content == encoded
+    assert Request("POST", "http://x", data=[("a", value)]).content == encoded
+    assert Request("POST", "http://x", data={b"a": value}).content == encoded
+
+
+def test_text_that_is_not_unicode_is_a_value_error() -> None:
+    for data in ("\ud800", {"a": "\ud800"}):
+        with pytest.raises(UnicodeEncodeError):
+            Request("POST", "http://x", data=data)
+
+
 @pytest.mark.parametrize("data", [{}, []])
 def test_an_empty_form_is_an_empty_body_with_its_type(data: typing.Any) -> None:
     request = Request("POST", "http://x", data=data)
@@ -202,6 +237,14 @@ def test_json_that_is_false_is_json(value: object) -> None:
     assert Request("POST", "http://x", json=value).content == json.dumps(value).encode()
 
 
+def test_json_null_is_said_as_data() -> None:
+    request = Request("POST", "http://x", json=None)
+    assert request.content == b""
+    assert header(request, "content-type") is None
+    mine = {"Content-Type": "application/json"}
+    assert Request("POST", "http://x", data="null", headers=mine).content == b"null"
+
+
 def test_json_that_cannot_be_encoded_is_a_type_or_value_error() -> None:
     with pytest.raises(TypeError):
         Request("POST", "http://x", json=object())
@@ -211,9 +254,10 @@ def test_json_that_cannot_be_encoded_is_a_type_or_value_error() -> None:
         Request("POST", "http://x", json=cycle)
 
 
-def test_the_users_content_type_stays() -> None:
+@pytest.mark.parametrize("body", [{"json": {}}, {"data": {"a": "b"}}, {"data": b"a"}])
+def test_the_users_content_type_stays(body: dict[str, typing.Any]) -> None:
     mine = {"Content-Type": "application/vnd.api+json"}
-    request = Request("POST", "http://x", json={}, headers=mine)
+    request = Request("POST", "http://x", headers=mine, **body)
     assert request.headers.getlist("content-type") == ["application/vnd.api+json"]
 
 
@@ -221,6 +265,23 @@ def test_raw_data_go_before_json_and_json_before_a_form() -> None:
     assert Request("POST", "http://x", data=b"raw", json=1).content == b"raw"
     assert Request("POST", "http://x", data=iter([b"raw"]), json=1).is_streaming
     assert Request("POST", "http://x", data={"a": "b"}, json=1).content == b"1"
+
+
+def test_raw_data_and_json_go_before_files() -> None:
+    files = {"a": b"content"}
+    mine = {"Content-Type": "a/b"}
+    for data in ("raw", b"raw", bytearray(b"raw")):
+        request = Request("POST", "http://x", data=data, files=files)
+        assert request.content == b"raw"
+        assert header(request, "content-type") is None
+    for streamed in (iter([b"raw"]), [b"raw"], io.BytesIO(b"raw")):
+        request = Request("POST", "http://x", data=streamed, files=files, headers=mine)
+        assert sent(request) == b"raw"
+        assert header(request, "content-type") == "a/b"
+    for form in (None, {"a": "b"}):
+        request = Request("POST", "http://x", data=form, json=[], files=files)
+        assert request.content == b"[]"
+        assert header(request, "content-type") == "application/json"
 
 
 def test_large_bytes_are_sent_in_pieces_without_copying() -> None:
