@@ -5,7 +5,10 @@ send and receives their responses, so that one that has to be asked first fits i
 
 from .base import Auth, AuthBase, AuthSteps, CallableAuth
 from .basic import BasicAuth, HTTPBasicAuth
+from .bearer import BearerAuth
 from .choice import AuthTypes, as_auth, find_auth
+from .digest import DigestAuth
+from .netrc import NetRCAuth
 from .sharing import Share
 
 __all__ = [
@@ -14,8 +17,11 @@ __all__ = [
     "AuthSteps",
     "AuthTypes",
     "BasicAuth",
+    "BearerAuth",
     "CallableAuth",
+    "DigestAuth",
     "HTTPBasicAuth",
+    "NetRCAuth",
     "Share",
     "as_auth",
     "find_auth",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import typing
 import urllib.parse
 
@@ -75,9 +76,7 @@ def check_credentials(*values: object) -> None:
 
 def encode_credentials(*values: str | bytes) -> list[bytes]:
     """All in the same encoding: ISO 8859-1, or UTF-8 where that cannot."""
-    encoding = "latin-1"
-    try:
-        "".join([value for value in values if isinstance(value, str)]).encode(encoding)
-    except UnicodeEncodeError:
-        encoding = "utf-8"
-    return [value.encode(encoding) if isinstance(value, str) else value for value in values]
+    for encoding in ("latin-1", "utf-8"):
+        with contextlib.suppress(UnicodeEncodeError):  # which shows the values
+            return [value.encode(encoding) if isinstance(value, str) else value for value in values]
+    raise ValueError("a user name or password has a lone surrogate, which cannot be encoded")

@@ -245,16 +245,16 @@ class Shared(typing.Generic[T]):
         return outcome
 
     def _call(self) -> _Result:
-        visit = _Visit(self)
-        token = _visits.set((*_visits.get(), visit))
+        visit, before = _Visit(self), _visits.get()
         try:
+            _visits.set((*before, visit))
             return _Success(self._function())
         except Exception as error:  # of the user's code: any
             traceback = error.__traceback__
             return _Failure(error, traceback and traceback.tb_next)
         finally:
             visit.shared = None
-            _visits.reset(token)
+            _visits.set(before)
 
     def _deliver(self, mine: _Call, outcome: _Result) -> None:
         mine.end(outcome)
