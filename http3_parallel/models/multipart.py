@@ -20,7 +20,7 @@ import os
 import posixpath
 import re
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from .headers import Headers, HeaderTypes, _value_bytes
 
@@ -41,7 +41,8 @@ _File = typing.Union[
     tuple[_FileName, _Content, _ContentType, typing.Optional[HeaderTypes]],
 ]
 
-RequestFiles = typing.Union[Mapping[str, _File], Iterable[tuple[str, _File]]]
+# A dict is an Iterable too: with that instead of Sequence, mypy does not understand mixed literals.
+RequestFiles = typing.Union[Mapping[str, _File], Sequence[tuple[str, _File]]]
 
 _Buffer = typing.Union[bytes, bytearray, memoryview]
 
