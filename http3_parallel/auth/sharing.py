@@ -128,11 +128,15 @@ class _Call:
         """Put `call` behind this one, which is over. Returns what is there: the first one is."""
         return self._following.setdefault(None, call)
 
-    def end(self, outcome: _Outcome) -> None:
-        """The first outcome counts. Whoever waits is woken, again if that was interrupted."""
+    def end(self, outcome: _Outcome) -> _Outcome:
+        """
+        Returns the first outcome, which counts. Whoever waits is woken, again if that was
+        interrupted.
+        """
         self._outcomes.append(outcome)
         for signal in self._signals.copy():
             signal.set()
+        return self._outcomes[0]
 
     def wait(self, abort: Abort) -> _Outcome:
         signal = Signal()
@@ -196,22 +200,25 @@ class Shared(typing.Generic[T]):
         abort.phase = self._doing
         mine = _Call()
         try:
-            outcome = self._take_part(mine, replaced, abort)
+            result = self._wait(mine, replaced, abort)
+            if result is None:
+                result = self._lead(mine, abort)
         finally:
-            # If it led, and was ended before it had an outcome, somebody else is to.
+            # If it led, and was ended before it had a result, somebody else is to.
             mine.end(_PASSED_ON)
             del self, abort, mine  # what is raised refers to this frame
         try:
-            return typing.cast(T, outcome.result())
+            return typing.cast(T, result.result())
         finally:
-            del outcome
+            del result
 
-    def _take_part(self, mine: _Call, replaced: T | None, abort: Abort) -> _Result:
+    def _wait(self, mine: _Call, replaced: T | None, abort: Abort) -> _Result | None:
+        """What others have made; None if `mine` is the call to make."""
         while True:
             found = self._join(mine, replaced)
-            if isinstance(found, _Success):
-                return found
-            outcome = self._lead(mine, abort) if found is mine else found.wait(abort)
+            if found is mine:
+                return None
+            outcome = found if isinstance(found, _Success) else found.wait(abort)
             if not isinstance(outcome, _PassedOn):
                 return outcome
 
@@ -231,18 +238,16 @@ class Shared(typing.Generic[T]):
             call = following
         return call
 
-    def _lead(self, mine: _Call, abort: Abort) -> _Outcome:
+    def _lead(self, mine: _Call, abort: Abort) -> _Result:
         self._last = mine  # what is behind is of no more use
         abort.blocked_on(functools.partial(mine.end, _PASSED_ON))
         try:
             with abort.user_code():
-                # Within, so that it is delivered even if nobody waits for this thread any more.
-                self._deliver(mine, self._call())
+                # Within, so that it is used even if nobody waits for this thread any more.
+                return self._deliver(mine, self._call())
         finally:
+            del self, mine  # what the function raised refers to its callers' frames
             abort.release()
-        outcome = mine.outcome
-        assert outcome is not None
-        return outcome
 
     def _call(self) -> _Result:
         visit, before = _Visit(self), _visits.get()
@@ -256,17 +261,21 @@ class Shared(typing.Generic[T]):
             visit.shared = None
             _visits.set(before)
 
-    def _deliver(self, mine: _Call, outcome: _Result) -> None:
-        mine.end(outcome)
-        if isinstance(outcome, _Failure):
-            if mine.outcome is outcome:
-                # Those who waited have it. It must not live until the value is next needed.
-                self._last = mine.link(_over(mine.before))
-            return
-        call = mine
-        while isinstance(call.outcome, _PassedOn):
-            call = call.link(_over(outcome.value))
-        call.end(outcome)
+    def _deliver(self, mine: _Call, result: _Result) -> _Result:
+        """Give `result` to those who wait. Returns what counts for this call."""
+        first = mine.end(result)
+        if isinstance(first, _PassedOn):
+            # Ended meanwhile. A value is good for those who wait for another call, or the next.
+            if isinstance(result, _Success):
+                call = mine
+                while isinstance(call.outcome, _PassedOn):
+                    call = call.link(_over(result.value))
+                call.end(result)
+            return result
+        if isinstance(result, _Failure) and first is result:
+            # Who waited has it: it must not live until the value is next needed.
+            self._last = mine.link(_over(mine.before))
+        return first
 
 
 def _over(value: typing.Any) -> _Call:
