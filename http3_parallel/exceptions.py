@@ -32,6 +32,7 @@ Every failure a user can meet, drawn as one tree.
     │   ├── StreamConsumed
     │   ├── ResponseNotRead
     │   └── ResponseClosed
+    ├── CookieConflict               (LookupError)  several cookies have the name asked for
     └── HTTPStatusError              raise_for_status() on 4xx or 5xx; alias HttpError
 
     NoPendingResponses               (LookupError)   next_response() with nothing left
@@ -58,6 +59,7 @@ __all__ = [
     "ClientClosed",
     "ConnectError",
     "ConnectTimeout",
+    "CookieConflict",
     "DeadlineExceeded",
     "DecodingError",
     "HTTPError",
@@ -319,6 +321,10 @@ class ResponseNotRead(StreamError):
 
 class ResponseClosed(StreamError):
     """The response was closed before its body was read."""
+
+
+class CookieConflict(HTTPError, LookupError):
+    """Several cookies have the name asked for, of other domains or paths."""
 
 
 class HTTPStatusError(HTTPError):

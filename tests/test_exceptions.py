@@ -73,6 +73,7 @@ def test_there_is_one_root_for_the_failures_of_a_request() -> None:
         ("StreamConsumed", (exceptions.StreamError,)),
         ("ResponseNotRead", (exceptions.StreamError,)),
         ("ResponseClosed", (exceptions.StreamError,)),
+        ("CookieConflict", (LookupError,)),
         ("NoPendingResponses", (LookupError,)),
         ("WaitTimeout", (TimeoutError, concurrent.futures.TimeoutError)),
         ("ParallelClosed", (RuntimeError,)),

@@ -1,6 +1,7 @@
 """What is sent and what comes back."""
 
 from .bodies import RequestData
+from .cookies import Cookies, CookieTypes
 from .headers import Headers, HeaderTypes
 from .multipart import RequestFiles
 from .queryparams import QueryParams, QueryParamTypes
@@ -12,6 +13,8 @@ from .urls import URL, Origin, URLTypes
 
 __all__ = [
     "URL",
+    "CookieTypes",
+    "Cookies",
     "HeaderTypes",
     "Headers",
     "Origin",
