@@ -336,6 +336,39 @@ def test_an_unknown_coding_is_left_as_it_is(value: str | bytes, streamed: bool) 
     assert response.read() == encoded
 
 
+@pytest.mark.parametrize(
+    ("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304), ("GET", 200)]
+)
+@pytest.mark.parametrize("value", ["gzip", "deflate, gzip", ", ".join(CODINGS), "unknown"])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_an_answer_without_content_is_empty_whatever_coding_it_announces(
+    method: str, status: int, value: str, streamed: bool
+) -> None:
+    response = Response(
+        status,
+        headers={"content-encoding": value, "content-length": "100"},
+        content=iter([b""]) if streamed else b"",
+        request=Request(method, "http://example.org"),
+    )
+    assert list(response.stream()) == []
+    if not streamed:
+        assert (response.read(), response.content, response.text) == (b"", b"", "")
+
+
+def test_five_codings_are_undone_through_a_response_and_six_are_an_error() -> None:
+    encoded = b"content"
+    for count in range(1, 7):
+        encoded = gzip.compress(encoded)
+        headers = {"content-encoding": ", ".join(["gzip"] * count)}
+        for content in encoded, iter([encoded]):
+            response = Response(200, headers=headers, content=content)
+            if count <= 5:
+                assert response.read() == b"content"
+            else:
+                with pytest.raises(DecodingError, match="6 content codings; at most 5"):
+                    response.read()
+
+
 @given(
     content=st.binary(max_size=2000) | st.binary(max_size=20).map(lambda part: part * 5000),
     codings=st.lists(st.sampled_from(CODINGS), min_size=1, max_size=3),

@@ -26,55 +26,10 @@ from http3_parallel.exceptions import (
     ResponseNotRead,
     StreamConsumed,
 )
-from http3_parallel.models import Headers, Request, Response
+from http3_parallel.models import Headers, Request, Response, Timings
+from streamed import Closing, Gated, Source
 
 REQUEST = Request("GET", "http://user:secret@example.org/a?key=secret")
-
-
-class Closing:
-    """Counts the calls, as an `on_close` does."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def __call__(self) -> None:
-        self.calls += 1
-
-
-class Source:
-    """A body that comes in chunks, and says whether it was closed."""
-
-    def __init__(self, *chunks: bytes | BaseException) -> None:
-        self._chunks = list(chunks)
-        self.closed = 0
-
-    def __iter__(self) -> Source:
-        return self
-
-    def __next__(self) -> bytes:
-        if not self._chunks:
-            raise StopIteration
-        chunk = self._chunks.pop(0)
-        if isinstance(chunk, BaseException):
-            raise chunk
-        return chunk
-
-    def close(self) -> None:
-        self.closed += 1
-
-
-class Gated:
-    """A body whose second chunk waits until it is let through."""
-
-    def __init__(self) -> None:
-        self.waiting = threading.Event()
-        self.gate = threading.Event()
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield b"one"
-        self.waiting.set()
-        assert self.gate.wait(30)
-        yield b"two"
 
 
 # The head.
@@ -98,6 +53,7 @@ def test_a_response_has_a_head() -> None:
     assert response.history == []
     assert response.tag is None
     assert response.elapsed is None
+    assert response.timings is None
     assert repr(response) == "<Response [404 Not Found]>"
     assert bool(response)
 
@@ -754,6 +710,8 @@ def test_text_is_decoded_by_what_is_declared_or_found(
         "unicode-escape",
         "raw_unicode_escape",
         "undefined",
+        "utf-7",
+        "U7",
         "mbcs",
         "oem",
         "a\0b",
@@ -865,6 +823,8 @@ def test_a_read_response_pickles() -> None:
     response.read()
     response.tag = {"a": 1}
     response.elapsed = datetime.timedelta(seconds=1.5)
+    response.timings = Timings(0.0)
+    response.timings.mark("queued", 0.25)
     response.encoding = "cp1251"
 
     again = pickle.loads(pickle.dumps(response))
@@ -872,6 +832,7 @@ def test_a_read_response_pickles() -> None:
     assert again.headers == response.headers
     assert (again.content, again.text, again.encoding) == (b"\xe9", "й", "cp1251")
     assert (again.tag, again.elapsed) == (response.tag, response.elapsed)
+    assert again.timings == response.timings
     assert (again.request.method, str(again.url)) == ("POST", "http://example.org/b")
     assert again.is_closed
     assert again.read() == b"\xe9"

@@ -10,7 +10,8 @@ from http3_parallel.models import Response, StatusCode, codes
 
 
 def test_a_code_is_an_int_with_a_phrase() -> None:
-    assert codes.NOT_FOUND == 404
+    assert int(codes.NOT_FOUND) == 404
+    assert 404 in (codes.NOT_FOUND, codes.OK)
     assert codes.NOT_FOUND is codes(404)
     assert codes.NOT_FOUND.phrase == "Not Found"
     assert codes is StatusCode
@@ -34,7 +35,7 @@ def test_every_name_is_there_in_lower_case_as_a_plain_integer(name: str) -> None
     # A keyword of the language is no attribute that could be written.
     value = getattr(codes, {"CONTINUE": "continue_"}.get(name, name.lower()))
     assert type(value) is int
-    assert value == codes[name]
+    assert value == StatusCode[name]
 
 
 def test_there_are_no_other_names_in_lower_case() -> None:
