@@ -129,6 +129,37 @@ def test_other_statuses_are_no_redirects(status: int) -> None:
     assert not Response(status, headers={"Location": "/"}).is_redirect
 
 
+def test_cookies_are_those_that_the_response_itself_sets() -> None:
+    response = Response(
+        200,
+        headers=[
+            ("Set-Cookie", "a=1; Path=/; HttpOnly"),
+            ("Set-Cookie", "b=2, 3; Expires=Wed, 09 Jun 2100 10:18:14 GMT"),
+            ("Set-Cookie", "gone=1; Max-Age=0"),
+            ("Set-Cookie", "foreign=1; Domain=example.net"),
+        ],
+        request=Request("GET", "http://example.org/a", headers={"cookie": "sent=1"}),
+        history=[Response(302, headers={"set-cookie": "earlier=1"}, request=REQUEST)],
+    )
+    assert response.cookies == {"a": "1", "b": "2, 3"}
+    assert response.cookies is response.cookies
+    assert response.history[0].cookies == {"earlier": "1"}
+    again = pickle.loads(pickle.dumps(response))
+    assert again.cookies == response.cookies
+    assert again.cookies is not response.cookies
+
+
+def test_a_response_without_cookies_has_none() -> None:
+    response = Response(200, request=REQUEST)
+    assert response.cookies == {}
+    assert response.cookies is response.cookies
+
+
+def test_cookies_need_the_request_that_was_answered() -> None:
+    with pytest.raises(RuntimeError, match="no request"):
+        Response(200, headers={"set-cookie": "a=1"}).cookies  # noqa: B018  (the access is the test)
+
+
 def test_next_follows_one_redirect() -> None:
     redirect = Response(302, headers={"location": "/"}, request=REQUEST)
     with pytest.raises(RuntimeError, match="needs the client"):

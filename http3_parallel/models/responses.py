@@ -8,6 +8,7 @@ import typing
 from collections.abc import Callable
 
 from ..exceptions import HTTPStatusError
+from .cookies import Cookies
 from .headers import HeaderTypes
 from .links import find_links
 from .received import ReceivedBody, ResponseContent
@@ -58,12 +59,13 @@ class Response(ReceivedBody):
     `iter_lines()` and `save()` do not. A `with` block closes the response.
     """
 
-    __slots__ = ("__weakref__", "_follow", "elapsed", "history", "protocol", "timings")
+    __slots__ = ("__weakref__", "_cookies", "_follow", "elapsed", "history", "protocol", "timings")
 
     protocol: str | None
     history: list[Response]
     elapsed: datetime.timedelta | None
     timings: Timings | None
+    _cookies: Cookies | None
     _follow: Callable[[Response], Response] | None
 
     def __init__(
@@ -80,7 +82,7 @@ class Response(ReceivedBody):
         super().__init__(status_code, headers, content, request)
         self.protocol = protocol
         self.history = [] if history is None else history
-        self.elapsed = self.timings = self._follow = None
+        self.elapsed = self.timings = self._cookies = self._follow = None
         if on_close is not None:
             self._add_on_close(on_close)
 
@@ -112,6 +114,19 @@ class Response(ReceivedBody):
     def is_redirect(self) -> bool:
         """A status of 301, 302, 303, 307 or 308, with a Location."""
         return StatusCode.is_redirect(self.status_code) and "location" in self.headers
+
+    @property
+    def cookies(self) -> Cookies:
+        """
+        What this response sets, by its Set-Cookie headers, as far as it may for its URL
+        (RFC 6265, section 5.3); of what the client has besides, nothing. RuntimeError for a
+        response without a request.
+        """
+        if self._cookies is None:
+            cookies = Cookies()
+            cookies.extract_cookies(self)
+            self._cookies = cookies
+        return self._cookies
 
     @property
     def links(self) -> dict[str, dict[str, str]]:
@@ -165,7 +180,7 @@ class Response(ReceivedBody):
         return state
 
     def __setstate__(self, state: dict[str, typing.Any]) -> None:
-        self._stream = self._text = self._follow = None
+        self._stream = self._text = self._cookies = self._follow = None
         for name, value in state.items():
             setattr(self, name, value)
 
