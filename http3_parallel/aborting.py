@@ -89,7 +89,16 @@ class Abort:
     `user_code`; any thread may call `abort`.
     """
 
-    __slots__ = ("__weakref__", "_error", "_in_user_code", "_lock", "_wake", "deadline", "phase")
+    __slots__ = (
+        "__weakref__",
+        "_error",
+        "_in_user_code",
+        "_lock",
+        "_wake",
+        "after",
+        "deadline",
+        "phase",
+    )
 
     def __init__(self, deadline: float | None = None) -> None:
         # Reentrant, for a signal handler that ends a block whose thread is just doing so.
@@ -101,6 +110,9 @@ class Abort:
         self.deadline = deadline
         #: What the request is doing, in words that fit after "while": for messages.
         self.phase = "starting"
+        #: Code of the user's that is left to be called once the request has ended. Its thread
+        #: does, when nobody waits for it any more.
+        self.after: list[typing.Callable[[], object]] = []
 
     @property
     def aborted(self) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from .client import BLOCK_WORKERS, Client, ClientOptions
+from .client import BLOCK_WORKERS, Client
 from .facade import Parallel
 from .methods import BodyOptions, RequestMethods, Unpack
 from .models import Response, URLTypes
+from .settings import ClientOptions
 
 __all__ = ["delete", "get", "head", "options", "parallel", "patch", "post", "put", "request"]
 
@@ -14,8 +15,8 @@ def request(method: str, url: URLTypes, **options: Unpack[BodyOptions]) -> Respo
     """
     Make one request with a client of its own, and return its `Response`.
 
-    Options, by keyword: `params`, `headers`, `data`, `json`, `auth`, `timeout`, `deadline`,
-    `stream`, `allow_redirects`, `verify`, `cert`, `tag`; `Client` tells what each is.
+    Options, by keyword: `params`, `headers`, `cookies`, `data`, `files`, `json`, `auth`, `timeout`,
+    `deadline`, `stream`, `allow_redirects`, `verify`, `cert`, `tag`; `Client` tells what each is.
     """
     with Client() as client:
         return client.request(method, url, **options)
@@ -50,8 +51,9 @@ def parallel(
     * `max_per_host`: how many of them for one host and port.
     * `deadline`: seconds from now, when everything in the block that is not complete fails.
 
-    And what `Client` takes: `auth`, `verify`, `cert`, `timeout`, `pool_limits`, `max_redirects`,
-    `dispatch`, `base_url`, `headers`, `retries`, `proxies`, `trust_env`.
+    And what `Client` takes: `auth`, `cookies`, `verify`, `cert`, `timeout`, `pool_limits`,
+    `max_redirects`, `app`, `dispatch`, `base_url`, `raise_app_exceptions`, `headers`, `params`,
+    `retries`, `event_hooks`, `max_response_size`, `default_encoding`, `proxies`, `trust_env`.
     """
     client = Client(max_workers=max_workers, **client_options)
-    return client._open_block(max_workers, max_per_host, deadline, client._close)
+    return client._open_block(max_workers, max_per_host, deadline, client._engine.close)

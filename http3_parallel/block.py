@@ -77,8 +77,13 @@ class Engine(typing.Protocol):
     def settings(self, options: typing.Mapping[str, typing.Any]) -> typing.Any:
         """The settings alone, for a request that is there already."""
 
-    def perform(self, request: Request, settings: typing.Any, abort: Abort) -> Response:
-        """Run one request to its end, in the calling thread."""
+    def perform(
+        self, request: Request, settings: typing.Any, abort: Abort, submitted: float
+    ) -> Response:
+        """
+        Run one request to its end, in the calling thread. `submitted`: when the call was made,
+        by `time.perf_counter`.
+        """
 
 
 class _Runner:
@@ -206,6 +211,7 @@ class Block:
     def _submit(
         self, handle: PendingResponse, request: Request, deadline: float | None
     ) -> PendingResponse:
+        handle._submitted = time.perf_counter()
         handle._deadline, handle._expires = self.deadline, self.expires
         if deadline is not None:
             expires = time.monotonic() + deadline
@@ -452,17 +458,22 @@ class Block:
         handle._context = handle._settings = None
         response = error = None
         try:
-            response = context.run(self._engine.perform, request, settings, abort)
+            response = context.run(
+                self._engine.perform, request, settings, abort, handle._submitted
+            )
         except BaseException as raised:
             error = _without_locals(raised)
         try:
             self._complete(handle, abort, response, error)
         finally:
+            after: list[typing.Callable[[], object]] = [
+                functools.partial(context.run, function) for function in abort.after
+            ]
             # The frames of an error's traceback refer to this one, and it to what it has in hand.
             del request, response, error, context, settings
             with self.lock:
                 future = handle._future
-                if future is not None:
+                if future is not None or after:
                     self._calling_back.add(handle)
                 self._executing.discard(handle)
                 if handle._place is not None:
@@ -472,9 +483,11 @@ class Block:
                     signal.set()
                 self._drained.clear()
             if future is not None:
-                guarded(future.follow)
-                self._calling_back.discard(handle)
-            del handle
+                after.insert(0, future.follow)
+            for function in after:
+                guarded(function)
+            self._calling_back.discard(handle)
+            del handle, after, abort
 
     def _complete(
         self,

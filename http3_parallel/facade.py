@@ -40,8 +40,9 @@ class Parallel(RequestMethods[PendingResponse]):
         raised by `get_response()` or `next_response()`; a wrong argument is a `TypeError` or
         `ValueError` here. Raises `ParallelClosed` after the block was left.
 
-        Options, by keyword: `params`, `headers`, `data`, `json`, `auth`, `timeout`, `deadline`,
-        `stream`, `allow_redirects`, `verify`, `cert`, `tag`; the class tells what each is.
+        Options, by keyword: `params`, `headers`, `cookies`, `data`, `files`, `json`, `auth`,
+        `timeout`, `deadline`, `stream`, `allow_redirects`, `verify`, `cert`, `tag`; the class
+        tells what each is.
         """
         tag = options.pop("tag", None)
         deadline = check_seconds("deadline", options.pop("deadline", None))
@@ -52,7 +53,7 @@ class Parallel(RequestMethods[PendingResponse]):
     def send(self, request: Request, **options: Unpack[SendOptions]) -> PendingResponse:
         """
         Submit a `Request` as it is: that of a failure, to try it again, say. Nothing of the
-        client's headers, parameters or base URL is merged into it.
+        client's headers, parameters, cookies or base URL is merged into it.
         """
         if not isinstance(request, Request):
             raise TypeError(f"send() takes a Request, not {type(request).__name__}")

@@ -1,8 +1,12 @@
 """
-The policy of one request: auth, redirects, retries, as a generator without I/O.
+The policy of one request: cookies, auth, redirects, retries, as a generator without I/O.
 
 It yields steps, and receives what came of them; failures are thrown in. Whoever drives it needs
 to know no policy, and the tests of the policy need no network.
+
+A request is carried from redirect to redirect as its caller made it. Credentials and the store's
+cookies are added to copies of it, anew for each URL: what was added for one origin cannot reach
+another.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import typing
 
-from .auth import Auth, find_auth
+from .auth import Auth, Share, find_auth
 from .config import Retry
 from .exceptions import (
     CertificateError,
@@ -29,7 +33,7 @@ from .exceptions import (
     WriteError,
     WriteTimeout,
 )
-from .models import URL, Request, Response
+from .models import URL, Cookies, Request, Response
 
 __all__ = ["Discard", "Flow", "Next", "Policy", "Read", "Send", "Sleep", "Step", "follow", "run"]
 
@@ -64,66 +68,98 @@ class Sleep:
 class Next:
     """Advance a generator that may run code of the user's; what it yields is sent back."""
 
-    steps: typing.Generator[Request, Response, None]
-    response: Response | None
+    steps: typing.Generator[Request | Share, typing.Any, None]
+    value: typing.Any
 
 
-Step = typing.Union[Send, Read, Discard, Sleep, Next]
+Step = typing.Union[Send, Read, Discard, Sleep, Next, Share]
 Flow = typing.Generator[Step, typing.Any, Response]
 
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
+    """
+    * `cookies`: the store, which gets those of every response; None for none.
+    * `merge_cookies`: whether the request takes from the store.
+    * `fresh`: names of the cookies that responses have set on the way.
+    * `foreign`: whether a redirect has led to another origin.
+    """
+
     auth: Auth | None
     retries: Retry
     allow_redirects: bool
     max_redirects: int
     stream: bool
+    cookies: Cookies | None = None
+    merge_cookies: bool = True
+    fresh: frozenset[str] = frozenset()
+    foreign: bool = False
+
+    def without_merging(self) -> Policy:
+        return dataclasses.replace(self, merge_cookies=False)
+
+    def after(self, request: Request, redirect: Response, following: Request) -> Policy:
+        """For `following`, which `redirect` made of `request`."""
+        crossed = following.url.origin != request.url.origin
+        return dataclasses.replace(
+            self,
+            auth=None if crossed else find_auth(self.auth, request),
+            merge_cookies=True,
+            fresh=self.fresh.union(_names_set(redirect)),
+            foreign=self.foreign or crossed,
+        )
 
 
 def run(request: Request, policy: Policy) -> Flow:
     """One request with everything that follows from it."""
     attempts = _Attempts(policy)
-    auth = find_auth(policy.auth, request)
-    if auth is None:
-        response = yield from attempts.make(request)
-    else:
-        response = yield from _authenticated(request, auth, attempts)
     history: list[Response] = []
-    while policy.allow_redirects and response.is_redirect:
-        yield Discard(response)  # also if it turns out that it cannot be followed
-        request = follow(response, history, policy.max_redirects)
-        history.append(response)
-        response = yield from attempts.make(request)
+    while True:
+        auth = find_auth(policy.auth, request)
+        if auth is None:
+            response = yield from attempts.make(request)
+        else:
+            response = yield from _authenticated(request, auth, attempts)
         response.history = list(history)
-    return response
+        if not (policy.allow_redirects and response.is_redirect):
+            return response
+        yield Discard(response)  # also if it turns out that it cannot be followed
+        following = follow(request, response, history, policy.max_redirects)
+        history.append(response)
+        policy = attempts.policy = attempts.policy.after(request, response, following)
+        request = following
 
 
 def _authenticated(request: Request, auth: Auth, attempts: _Attempts) -> Flow:
     steps = auth.steps(request)
+    value: typing.Any = None
     response: Response | None = None
-    while True:
-        following = yield Next(steps, response)
-        if following is None:
-            assert response is not None
-            return response
+    while (following := (yield Next(steps, value))) is not None:
         if response is not None:
             yield Discard(response)
-        response = yield from attempts.make(following)
+        if isinstance(following, Share):
+            response = None
+            value = yield following
+        else:
+            value = response = yield from attempts.make(following)
+    if response is None:
+        raise TypeError("the steps() of an Auth ended without a request")
+    return response
 
 
 class _Attempts:
     """A request made until it succeeds, or must not be made again. Counts over redirects too."""
 
     def __init__(self, policy: Policy) -> None:
-        self._policy = policy
+        self.policy = policy
         self._made = {"connect": 0, "read": 0, "status": 0}
 
     def make(self, request: Request) -> Flow:
-        policy = self._policy
+        policy = self.policy
         while True:
             try:
-                response = yield Send(request)
+                response = yield Send(self._with_cookies(request))
+                self._keep_cookies(response)
                 delay = self._after_status(request, response)
                 if delay is None:
                     if not (policy.stream or (policy.allow_redirects and response.is_redirect)):
@@ -137,9 +173,47 @@ class _Attempts:
                 delay = policy.retries.backoff_delay(self._count(kind))
             yield Sleep(delay)
 
+    def _with_cookies(self, request: Request) -> Request:
+        """
+        With those of the store and its own. Its own win; those that came in a response on the
+        way are newer than either.
+        """
+        policy = self.policy
+        store = policy.cookies if policy.merge_cookies else None
+        own = request._cookies
+        given = request.headers.get("cookie")
+        if given is not None:
+            # The user's stands in place of what the store had when it was given.
+            if store is None or not policy.fresh:
+                return request
+            stored = _pairs(store._header(request.url, foreign=policy.foreign))
+            stored = [pair for pair in stored if _name(pair) in policy.fresh]
+        else:
+            if (store is None or store._is_empty) and (own is None or own._is_empty):
+                return request
+            if store is None:
+                store, own = own or Cookies(), None
+            if own is None or not policy.fresh:
+                header = store._header(request.url, own, foreign=policy.foreign)
+                return request if header is None else _with_cookie_header(request, header)
+            given = own._header(request.url, foreign=policy.foreign)
+            stored = _pairs(store._header(request.url, foreign=policy.foreign))
+        kept = [pair for pair in _pairs(given) if _name(pair) not in policy.fresh]
+        names = {_name(pair) for pair in kept}
+        pairs = [pair for pair in stored if _name(pair) not in names]
+        return _with_cookie_header(request, "; ".join(pairs + kept))
+
+    def _keep_cookies(self, response: Response) -> None:
+        names = _names_set(response)
+        if names:
+            store = self.policy.cookies
+            if store is not None and response.request is not None:
+                store._store(response.request.url, response.headers)
+            self.policy = dataclasses.replace(self.policy, fresh=self.policy.fresh.union(names))
+
     def _after_status(self, request: Request, response: Response) -> float | None:
         """Seconds until the request is made again, because of this response; None if it stands."""
-        retries = self._policy.retries
+        retries = self.policy.retries
         if response.status_code not in retries.statuses or not self._allowed(request, "status"):
             return None
         delay = retries.retry_after_delay(response.headers.get("retry-after"))
@@ -149,7 +223,7 @@ class _Attempts:
         return retries.backoff_delay(made) if delay is None else delay
 
     def _allowed(self, request: Request, kind: Kind) -> bool:
-        retries = self._policy.retries
+        retries = self.policy.retries
         return (
             sum(self._made.values()) < retries.total
             and retries.allows(kind, self._made[kind])
@@ -180,32 +254,60 @@ def _kind_of(error: HTTPError) -> Kind | None:
     return None
 
 
-def follow(response: Response, history: list[Response], max_redirects: int) -> Request:
+def _with_cookie_header(request: Request, header: str) -> Request:
+    new = request._replace()
+    if header:
+        new.headers["cookie"] = header
+    else:
+        del new.headers["cookie"]
+    return new
+
+
+def _pairs(header: str | None) -> list[str]:
+    return [pair.strip() for pair in header.split(";")] if header else []
+
+
+def _name(pair: str) -> str:
+    """Of a pair in a Cookie header, or of the one at the start of a Set-Cookie."""
+    return pair.partition(";")[0].partition("=")[0].strip()
+
+
+def _names_set(response: Response) -> list[str]:
+    return [_name(line) for line in response.headers.getlist("set-cookie")]
+
+
+def follow(
+    request: Request, response: Response, history: list[Response], max_redirects: int
+) -> Request:
     """
-    The request that a redirect asks for (RFC 9110, section 15.4). Raises a `RedirectError`, or
-    `InvalidURL`.
+    What a redirect makes of `request` (RFC 9110, section 15.4), which may have been sent with
+    credentials and cookies added. Raises a `RedirectError`, or `InvalidURL`.
     """
-    request = response.request
-    assert request is not None
+    sent = response.request or request
     if len(history) >= max_redirects:
         raise TooManyRedirects(
             f"more than {max_redirects} redirects; raise max_redirects if that is right",
-            request=request,
+            request=sent,
         )
     url = _redirect_url(request, response)
     method = _redirect_method(request.method, response.status_code)
-    for earlier in (*history, response):
+    for earlier in (response, *reversed(history)):
+        if "set-cookie" in earlier.headers:
+            break  # with another cookie, the same request may be answered otherwise
         was = earlier.request
         if was is not None and (was.method, was.url) == (method, url):
             raise RedirectLoop(
-                f"redirected to {url.redacted}, where it has been before", request=request
+                f"redirected to {url.redacted}, where it has been before", request=sent
             )
     if method == request.method and not request._is_whole:
         raise RedirectBodyUnavailable(
             f"the redirect ({response.status_code}) asks for the body again, and it was an "
             "iterator that is used up; give bytes or a file, or allow_redirects=False",
-            request=request,
+            request=sent,
         )
+    if request._cookies_in_header:
+        request = request._replace()
+        del request.headers["cookie"]  # it is made anew for each URL
     following = request._replace(method=method, url=url, drop_body=method != request.method)
     if url.origin != request.url.origin:
         for name in _CREDENTIALS:

@@ -7,7 +7,14 @@ import typing
 
 from .auth import AuthTypes
 from .config import CertTypes, TimeoutTypes, VerifyTypes
-from .models import HeaderTypes, QueryParamTypes, RequestData, URLTypes
+from .models import (
+    CookieTypes,
+    HeaderTypes,
+    QueryParamTypes,
+    RequestData,
+    RequestFiles,
+    URLTypes,
+)
 
 if sys.version_info >= (3, 11):
     from typing import Self, Unpack
@@ -15,6 +22,8 @@ else:
     from typing_extensions import Self, Unpack
 
 __all__ = ["BodyOptions", "Options", "RequestMethods", "Self", "SendOptions", "Unpack"]
+
+_BODY = frozenset({"data", "files", "json"})
 
 T_co = typing.TypeVar("T_co", covariant=True)
 
@@ -37,12 +46,14 @@ class Options(SendOptions, total=False):
 
     params: QueryParamTypes | None
     headers: HeaderTypes | None
+    cookies: CookieTypes | None
 
 
 class BodyOptions(Options, total=False):
     """What one with a body takes; see `RequestMethods`."""
 
     data: RequestData | None
+    files: RequestFiles | None
     json: typing.Any
 
 
@@ -52,8 +63,9 @@ class RequestMethods(typing.Generic[T_co]):
 
     * `params`: query parameters, in place of the URL's own.
     * `headers`: merged over the client's.
-    * `auth`: a ``(user, password)`` tuple, or a callable that takes the `Request` and returns
-      one. None: the client's.
+    * `cookies`: for this request only, over those of the client: what `Cookies` takes.
+    * `auth`: a ``(user, password)`` tuple, an `Auth` such as `DigestAuth`, or a callable that
+      takes the `Request` and returns one. None: the client's.
     * `timeout`: seconds of inactivity for each step, a tuple ``(connect, read, write)``, or a
       `TimeoutConfig`. None: the client's.
     * `deadline`: seconds from the call until the request must be complete, its body and
@@ -67,6 +79,8 @@ class RequestMethods(typing.Generic[T_co]):
 
     * `data`: bytes or text as they are, a dict or a list of pairs as a form, a binary file or
       an iterable of bytes streamed.
+    * `files`: a dict of name to file, or to a tuple ``(filename, file, content_type)``, sent as
+      ``multipart/form-data``, after the fields in `data`.
     * `json`: any JSON value but None.
     """
 
@@ -77,8 +91,9 @@ class RequestMethods(typing.Generic[T_co]):
         """
         A GET request (RFC 9110, section 9.3.1).
 
-        Options: `params`, `headers`, `auth`, `timeout`, `deadline`, `stream`, `allow_redirects`,
-        `verify`, `cert`, `tag`; see `request`.
+        Options: `params`, `headers`, `cookies`, `auth`, `timeout`, `deadline`, `stream`,
+        `allow_redirects`, `verify`, `cert`, `tag`; see the class. Methods with a body also take
+        `data`, `files` and `json`.
         """
         return self._without_body("GET", url, options)
 
@@ -95,23 +110,23 @@ class RequestMethods(typing.Generic[T_co]):
         return self._without_body("HEAD", url, options)
 
     def post(self, url: URLTypes, **options: Unpack[BodyOptions]) -> T_co:
-        """A POST request (RFC 9110, section 9.3.3). Takes what `get` takes, `data` and `json`."""
+        """A POST request (RFC 9110, section 9.3.3). Takes what `get` does, and a body."""
         return self.request("POST", url, **options)
 
     def put(self, url: URLTypes, **options: Unpack[BodyOptions]) -> T_co:
-        """A PUT request (RFC 9110, section 9.3.4). Takes what `get` takes, `data` and `json`."""
+        """A PUT request (RFC 9110, section 9.3.4). Takes what `get` does, and a body."""
         return self.request("PUT", url, **options)
 
     def patch(self, url: URLTypes, **options: Unpack[BodyOptions]) -> T_co:
-        """A PATCH request (RFC 5789). Takes what `get` takes, `data` and `json`."""
+        """A PATCH request (RFC 5789). Takes what `get` does, and a body."""
         return self.request("PATCH", url, **options)
 
     def delete(self, url: URLTypes, **options: Unpack[BodyOptions]) -> T_co:
-        """A DELETE request (RFC 9110, 9.3.5). Takes what `get` takes, `data` and `json`."""
+        """A DELETE request (RFC 9110, 9.3.5). Takes what `get` does, and a body."""
         return self.request("DELETE", url, **options)
 
     def _without_body(self, method: str, url: URLTypes, options: Options) -> T_co:
-        if "data" in options or "json" in options:
+        if options.keys() & _BODY:
             raise TypeError(
                 f"{method.lower()}() takes no body; request({method!r}, ...) does, if you mean it"
             )

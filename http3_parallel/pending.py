@@ -95,6 +95,7 @@ class PendingResponse:
         "_response",
         "_settings",
         "_state",
+        "_submitted",
         "_timer",
         "_traceback",
         "_waiters",
@@ -118,6 +119,7 @@ class PendingResponse:
         self._context: contextvars.Context | None = None
         self._place: Place | None = None
         self._state = QUEUED
+        self._submitted = 0.0
         self._response: Response | None = None
         self._error: BaseException | None = None
         self._cancelled_by: typing.Callable[[PendingResponse], HTTPError] | None = None

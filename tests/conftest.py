@@ -89,6 +89,14 @@ def make_httpserver() -> typing.Iterator[HTTPServer]:
 
 
 @pytest.fixture
+def refused_url() -> str:
+    """Where nobody listens."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{sock.getsockname()[1]}/"
+
+
+@pytest.fixture
 def hanging_resolver(monkeypatch: pytest.MonkeyPatch) -> typing.Iterator[HangingResolver]:
     """
     In the place of `socket.getaddrinfo`: look-ups of ``hangs.test`` and ``hangs-too.test``

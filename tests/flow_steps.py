@@ -117,6 +117,6 @@ def _perform(step: typing.Any, answers: Answers) -> typing.Any:
         return answers.slept.append(step.seconds)
     assert isinstance(step, Next)
     try:
-        return next(step.steps) if step.response is None else step.steps.send(step.response)
+        return step.steps.send(step.value)
     except StopIteration:
         return None

@@ -414,7 +414,7 @@ def staged(scenario: Scenario, number: int = NUMBER) -> typing.Iterator[tuple[Pl
 
 
 def pool_of(client: http3.Client) -> typing.Any:
-    dispatcher = client._state.dispatcher
+    dispatcher = client._engine._state.dispatcher
     assert isinstance(dispatcher, NetworkDispatch)
     return dispatcher._pool
 
@@ -429,7 +429,7 @@ def assert_nothing_is_busy(client: http3.Client, parallel: http3.Parallel) -> No
     # A reader of a stream is a thread of the user's, which was woken and not waited for.
     pool = pool_of(client)
     assert wait_until(lambda: not pool._in_use), f"{len(pool._in_use)} connections are in use"
-    workers = client._state.workers
+    workers = client._engine._state.workers
     assert wait_until(lambda: workers._idle == workers._threads), "a worker is busy"
 
 

@@ -228,17 +228,25 @@ NAMES = {
     "Parallel",
     "PendingResponse",
     *("get", "options", "head", "post", "put", "patch", "delete", "request"),
-    *("Request", "Response", "Headers", "URL", "Origin", "QueryParams"),
-    *("Auth", "BasicAuth"),
-    *("TimeoutConfig", "PoolLimits", "Retry", "SSLConfig"),
-    *("Dispatcher", "NetworkDispatch", "Context", "Abort", "Signal"),
-    "__version__",
+    *("Request", "Response", "Headers", "URL", "Origin", "QueryParams", "Cookies"),
+    *("StatusCode", "codes", "Timings"),
+    *("Auth", "BasicAuth", "BearerAuth", "DigestAuth", "NetRCAuth", "Share"),
+    *("TimeoutConfig", "PoolLimits", "Retry", "SSLConfig", "EventHooks"),
+    *("Dispatcher", "NetworkDispatch", "WSGIDispatch", "Context", "Abort", "Signal"),
 }
+
+#: What annotations of a user's own code may say.
+ALIASES = {
+    *("AuthTypes", "CertTypes", "CookieTypes", "HeaderTypes", "QueryParamTypes", "RequestData"),
+    *("RequestFiles", "ResponseContent", "TimeoutTypes", "URLTypes", "VerifyTypes"),
+}
+
+STRINGS = {"USER_AGENT", "__description__", "__title__", "__version__"}
 
 EXCEPTIONS = {
     # http3's own names.
     *("Timeout", "ConnectTimeout", "ReadTimeout", "WriteTimeout", "PoolTimeout"),
-    *("ProtocolError", "DecodingError", "InvalidURL"),
+    *("ProtocolError", "DecodingError", "InvalidURL", "CookieConflict"),
     *("RedirectError", "RedirectLoop", "TooManyRedirects", "RedirectBodyUnavailable"),
     *("StreamError", "StreamConsumed", "ResponseNotRead", "ResponseClosed"),
     *("HTTPStatusError", "HttpError"),
@@ -253,7 +261,7 @@ EXCEPTIONS = {
 
 def test_the_public_names_are_these() -> None:
     assert len(http3.__all__) == len(set(http3.__all__))
-    assert set(http3.__all__) == NAMES | EXCEPTIONS
+    assert set(http3.__all__) == NAMES | ALIASES | STRINGS | EXCEPTIONS
 
 
 def test_all_names_are_there_and_no_other_looks_public() -> None:
@@ -264,7 +272,7 @@ def test_all_names_are_there_and_no_other_looks_public() -> None:
         for name, value in vars(http3).items()
         if not name.startswith("_") and not isinstance(value, types.ModuleType)
     }
-    assert others == set(http3.__all__) - {"__version__"}
+    assert others == {name for name in http3.__all__ if not name.startswith("_")}
 
 
 def test_every_failure_of_a_request_stands_under_one_root() -> None:
@@ -295,7 +303,7 @@ def test_an_exception_is_also_the_builtin_one_would_catch(
 
 
 def test_every_public_name_tells_what_it_is() -> None:
-    for name in NAMES - {"__version__"}:
+    for name in NAMES:
         assert inspect.getdoc(getattr(http3, name)), name
 
 

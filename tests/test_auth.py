@@ -213,18 +213,31 @@ def test_auth_leaves_the_users_request_as_it_was(auth: typing.Any) -> None:
     assert "authorization" not in request.headers
 
 
-def test_a_callable_is_asked_once_not_for_each_redirect_or_retry() -> None:
+def test_a_callable_is_asked_for_each_url_of_the_origin_not_for_each_retry() -> None:
     asked = []
 
     def sign(request: http3.Request) -> http3.Request:
-        asked.append(request)
-        request.headers["authorization"] = "Signed"
+        assert "authorization" not in request.headers
+        asked.append(request.url.path)
+        request.headers["authorization"] = f"Signed {request.url.path}"
         return request
 
-    answers = Answers(http3.ConnectError("refused"), redirect("/next"), respond(200))
-    drive(http3.Request("GET", URL), answers, auth=sign, retries=http3.Retry(1))
-    assert len(asked) == 1
-    assert [request.headers["authorization"] for request in answers.requests] == ["Signed"] * 3
+    answers = Answers(
+        http3.ConnectError("refused"),
+        redirect("/next"),
+        redirect("http://example.org/"),
+        redirect(URL),
+        respond(200),
+    )
+    drive(http3.Request("GET", URL + "start"), answers, auth=sign, retries=http3.Retry(1))
+    assert asked == ["/start", "/next"]
+    assert [request.headers.get("authorization") for request in answers.requests] == [
+        "Signed /start",
+        "Signed /start",
+        "Signed /next",
+        None,
+        None,
+    ]
 
 
 class TestOfAClient:

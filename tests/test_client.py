@@ -8,7 +8,6 @@ import datetime
 import gc
 import json
 import logging
-import socket
 import sys
 import threading
 import time
@@ -80,14 +79,6 @@ def client() -> typing.Iterator[http3.Client]:
 def echo_server() -> typing.Iterator[RawServer]:
     with RawServer(echo) as server:
         yield server
-
-
-@pytest.fixture
-def refused_url() -> str:
-    """Where nobody listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{sock.getsockname()[1]}/"
 
 
 Call = typing.Callable[..., http3.Response]
@@ -952,7 +943,7 @@ def test_a_dispatcher_of_the_users_is_not_closed_with_the_client() -> None:
     ("options", "named"),
     [
         ({"tiemout": 5}, "tiemout"),
-        ({"cookies": {}}, "cookies"),
+        ({"cookie": {}}, "cookie"),
         ({"timeout": "5"}, "timeout"),
         ({"deadline": "soon"}, "deadline"),
         ({"auth": "user:password"}, "auth"),

@@ -62,7 +62,7 @@ def test_auth_is_advanced_by_the_driver_since_it_is_code_of_the_users() -> None:
     flow = run(http3.Request("GET", URL), policy(auth=http3.BasicAuth("user", "secret")))
     step = next(flow)
     assert isinstance(step, Next)
-    assert step.response is None
+    assert step.value is None
     prepared = next(step.steps)
     assert flow.send(prepared) == Send(prepared)
 

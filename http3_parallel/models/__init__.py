@@ -1,6 +1,7 @@
 """What is sent and what comes back."""
 
 from .bodies import RequestData
+from .charsets import is_charset
 from .cookies import Cookies, CookieTypes
 from .headers import Headers, HeaderTypes
 from .multipart import RequestFiles
@@ -29,4 +30,5 @@ __all__ = [
     "Timings",
     "URLTypes",
     "codes",
+    "is_charset",
 ]

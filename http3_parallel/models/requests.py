@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from ..__version__ import USER_AGENT
 from .bodies import BodySource, RequestData, encode_body, slices
+from .cookies import Cookies, CookieTypes
 from .decoding import ACCEPT_ENCODING
 from .headers import Headers, HeaderTypes
 from .multipart import RequestFiles
@@ -60,6 +61,7 @@ class Request:
     * `headers`: what `Headers` takes. They come after the automatic ones (Host, User-Agent,
       Accept, Content-Length or Transfer-Encoding, Accept-Encoding, Connection), of which each
       is left out if it is among them; so is the Content-Type of `json` and of a form.
+    * `cookies`: what `Cookies` takes; sent unless `headers` have a Cookie.
     * `data`: bytes or str, sent as they are; a mapping or a list of pairs, sent as a form
       (values that are lists repeat the name); a file open for reading bytes; any other
       iterable of bytes or str, whose pieces are sent as they come.
@@ -81,7 +83,7 @@ class Request:
     ValueError; what reading a file raises comes through.
     """
 
-    __slots__ = ("__weakref__", "_content", "_source", "headers", "method", "url")
+    __slots__ = ("__weakref__", "_content", "_cookies", "_source", "headers", "method", "url")
 
     method: str
     url: URL
@@ -94,6 +96,7 @@ class Request:
         *,
         params: QueryParamTypes | None = None,
         headers: HeaderTypes | None = None,
+        cookies: CookieTypes | None = None,
         data: RequestData | None = None,
         json: typing.Any = None,
         files: RequestFiles | None = None,
@@ -102,6 +105,7 @@ class Request:
         self.url = url = URL(url, params=params)
         self._content: bytes | None = b""
         self._source: BodySource | None = None
+        self._cookies: Cookies | None = None
 
         raw = [(b"host", url.host_header.encode("ascii")), _USER_AGENT, _ACCEPT]
         self.headers = given = Headers(headers)
@@ -134,9 +138,28 @@ class Request:
             raw += given.raw
             if b"content-type" in names:
                 content_type = None
+        given.raw = raw
+        if cookies is not None:
+            self._cookies = Cookies(cookies)
+            if "cookie" not in given:
+                self._cookies.set_cookie_header(self)
         if content_type is not None:
             raw.append((b"content-type", content_type))
-        given.raw = raw
+
+    @property
+    def cookies(self) -> Cookies:
+        """Those given with the request, for it alone."""
+        if self._cookies is None:
+            self._cookies = Cookies()
+        return self._cookies
+
+    @property
+    def _cookies_in_header(self) -> bool:
+        """Whether its Cookie header is that of its `cookies`, and not one of the user's."""
+        cookies = self._cookies
+        if cookies is None or cookies._is_empty or "cookie" not in self.headers:
+            return False
+        return self.headers["cookie"] == cookies._header(self.url)
 
     @property
     def content(self) -> bytes:
@@ -198,7 +221,7 @@ class Request:
         new.method = self.method if method is None else _normal_method(method)
         new.url = self.url if url is None else url
         new.headers = fields = (self.headers if headers is None else headers)._copy()
-        new._content, new._source = self._content, self._source
+        new._content, new._source, new._cookies = self._content, self._source, self._cookies
         if drop_body:
             new._content, new._source = b"", None
             fields.raw = [pair for pair in fields.raw if pair[0] not in _ABOUT_CONTENT]
@@ -212,6 +235,15 @@ class Request:
                 fields.raw.insert(0, (b"host", host.encode("ascii")))
         return new
 
+    def _check_headers(self) -> None:
+        """Raise what giving these headers would have: after code of the user's changed them."""
+        if not isinstance(self.headers, Headers):
+            raise TypeError(f"the headers of a request are Headers, not {self.headers!r}")
+        self.headers._check()
+        names = {name for name, _ in self.headers.raw}
+        if b"content-length" in names or b"transfer-encoding" in names:
+            _check_framing(self.headers, self._content)
+
     def _portable(self) -> Request:
         """This request, or where its body is streamed, a copy that pickles without it."""
         if self._source is None:
@@ -223,10 +255,10 @@ class Request:
     def __getstate__(self) -> tuple[typing.Any, ...]:
         if self._source is not None and type(self._source) is not BodySource:
             raise TypeError("a request with a streamed body does not pickle: read() it first")
-        return self.method, self.url, self.headers, self._content, self._source
+        return self.method, self.url, self.headers, self._content, self._source, self._cookies
 
     def __setstate__(self, state: tuple[typing.Any, ...]) -> None:
-        self.method, self.url, self.headers, self._content, self._source = state
+        self.method, self.url, self.headers, self._content, self._source, self._cookies = state
 
     def __repr__(self) -> str:
         return f"<Request({self.method!r}, {without_password(self.url)!r})>"

@@ -1,0 +1,252 @@
+"""
+What runs a client's requests, for itself and for its blocks.
+
+What changes at run time is in `State`, one for each process: after a fork the child makes its
+own at first use, and never touches the parent's sockets, threads or locks. The process id is
+compared, since not every fork runs Python's hooks.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import datetime
+import logging
+import os
+import time
+import typing
+
+from .aborting import Abort, Expiry
+from .block import Block
+from .config import DEFAULT_TIMEOUT_CONFIG, PoolLimits, check_seconds
+from .dispatch import Context, Dispatcher, NetworkDispatch
+from .driver import Driver
+from .exceptions import ClientClosed, HTTPError, WorkersUnavailable
+from .flow import follow, run
+from .models import Request, Response, Timings, URLTypes
+from .settings import Defaults, Settings
+from .workers import Registry, Workers
+
+__all__ = ["ClientEngine"]
+
+logger = logging.getLogger("http3_parallel")
+
+#: How long closing waits, in seconds, for threads that have nothing left to do.
+_JOIN_SECONDS = 2.0
+
+
+class State:
+    """What must not be shared with a forked process."""
+
+    def __init__(self, dispatcher: Dispatcher, max_workers: int) -> None:
+        self.pid = os.getpid()
+        self.dispatcher = dispatcher
+        self.workers = Workers(max_workers)
+        self.blocks: Registry[Block] = Registry()
+
+    def __del__(self) -> None:
+        # Its client was not closed, but nobody can use it any more: idle threads must not stay.
+        workers = getattr(self, "workers", None)  # not there if __init__ was interrupted
+        if workers is not None and self.pid == os.getpid():
+            workers.stop_soon()
+
+
+class ClientEngine:
+    """The `Engine` of blocks, and that of plain calls."""
+
+    def __init__(
+        self,
+        defaults: Defaults,
+        *,
+        max_workers: int,
+        dispatch: Dispatcher | None,
+        limits: PoolLimits | None,
+        proxies: dict[str, str | None] | None,
+        trust_env: bool,
+    ) -> None:
+        self.max_workers = max_workers
+        self.closed = False
+        self._defaults = defaults
+        if dispatch is not None and not isinstance(dispatch, Dispatcher):
+            raise TypeError(f"dispatch is a Dispatcher, not {dispatch!r}")
+        self._dispatch = dispatch
+        if limits is not None and not isinstance(limits, PoolLimits):
+            raise TypeError(f"pool_limits is a PoolLimits, not {limits!r}")
+        self._limits = limits or PoolLimits(
+            soft_limit=max_workers,
+            hard_limit=max(100, max_workers),
+            pool_timeout=DEFAULT_TIMEOUT_CONFIG.connect_timeout,
+        )
+        self._proxies = proxies
+        self._trust_env = trust_env
+        self._states: dict[int, State] = {}
+        self._state = self._new_state()
+
+    def prepare(
+        self, method: str, url: URLTypes, options: typing.Mapping[str, typing.Any]
+    ) -> tuple[Request, Settings]:
+        """The request and its settings. Raises `InvalidURL`, `TypeError`, `ValueError`."""
+        return self._defaults.prepare(method, url, options)
+
+    def settings(self, options: typing.Mapping[str, typing.Any]) -> Settings:
+        """Settings for a request that is there already. Raises `TypeError` and `ValueError`."""
+        return self._defaults.settings(options)
+
+    def perform(
+        self, request: Request, settings: Settings, abort: Abort, submitted: float
+    ) -> Response:
+        """
+        Run one request to its end, in this thread. Raises its `HTTPError`, or a user's.
+
+        `submitted`: when the call was made, by `time.perf_counter`.
+        """
+        timings = Timings(submitted)
+        timings.mark("queued")
+        started = time.perf_counter()
+        driver = Driver(
+            self.here().dispatcher,
+            Context(
+                timeout=settings.timeout,
+                ssl=settings.ssl,
+                abort=abort,
+                stream=settings.policy.stream,
+                timings=timings,
+            ),
+            request,
+            self._defaults.reception,
+        )
+        try:
+            response = driver.run(run(request, settings.policy))
+        except Exception as error:
+            if logger.isEnabledFor(logging.DEBUG):
+                logger.debug(
+                    "%s %s: %s after %.3f s: %s",
+                    request.method,
+                    request.url.redacted,
+                    type(error).__name__,
+                    time.perf_counter() - started,
+                    # Of the user's code, which may say anything.
+                    error.message if isinstance(error, HTTPError) else "...",
+                )
+            raise
+        response.elapsed = datetime.timedelta(seconds=time.perf_counter() - started)
+        if not settings.policy.allow_redirects and response.is_redirect:
+            response._follow = lambda redirect: self._follow(request, redirect, settings)
+        if logger.isEnabledFor(logging.DEBUG) and response.request is not None:
+            logger.debug(
+                "%s %s: %d in %.3f s",
+                response.request.method,
+                response.request.url.redacted,
+                response.status_code,
+                response.elapsed.total_seconds(),
+            )
+        return response
+
+    def call(
+        self, request: Request, settings: Settings, tag: object, deadline: float | None
+    ) -> Response:
+        self.check_open()
+        submitted = time.perf_counter()
+        seconds = check_seconds("deadline", deadline)
+        expires = None if seconds is None else time.monotonic() + seconds
+        abort = Abort(expires)
+        # What a hook sets in it is for the later ones of this request, not for the caller.
+        context = contextvars.copy_context() if self._defaults.has_hooks else None
+        timer = None
+        if expires is not None:
+            try:
+                timer = self.here().workers.schedule(expires, Expiry(abort, seconds))
+            except RuntimeError as error:
+                raise WorkersUnavailable(
+                    "no thread could be started to keep the deadline", request=request, tag=tag
+                ) from error
+        response = None
+        try:
+            if context is None:
+                response = self.perform(request, settings, abort, submitted)
+            else:
+                response = context.run(self.perform, request, settings, abort, submitted)
+            response.tag = tag
+            if timer is not None and not response.is_closed:
+                response._add_on_close(timer.cancel)
+                timer = None
+            return response
+        except HTTPError as error:
+            if error.request is None:
+                error.request = request
+            if error.tag is None:
+                error.tag = tag
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+            del response
+            if context is not None:
+                for function in abort.after:
+                    context.run(function)
+
+    def _follow(self, request: Request, response: Response, settings: Settings) -> Response:
+        """One redirect, as the flow would follow it. `request` led to `response`."""
+        self.check_open()
+        try:
+            following = follow(request, response, response.history, self._defaults.max_redirects)
+        except HTTPError as error:
+            error.tag = response.tag
+            raise
+        response.close()
+        policy = settings.policy.after(request, response, following)
+        new = self.call(following, settings._replace(policy=policy), response.tag, None)
+        new.history = [*response.history, response]
+        return new
+
+    # State.
+
+    def here(self) -> State:
+        """The state of this process."""
+        state = self._state
+        return state if state.pid == os.getpid() else self._new_state()
+
+    def _new_state(self) -> State:
+        pid = os.getpid()
+        dispatcher = self._dispatch
+        if dispatcher is None:
+            dispatcher = NetworkDispatch(
+                limits=self._limits, proxies=self._proxies, trust_env=self._trust_env
+            )
+        # Without a lock, which a thread of the parent may have held: setdefault is one step.
+        state = self._states.setdefault(pid, State(dispatcher, self.max_workers))
+        self._state = state
+        for other in [key for key in self._states if key != pid]:
+            parent = self._states.pop(other, None)
+            if parent is not None and isinstance(parent.dispatcher, NetworkDispatch):
+                parent.dispatcher.forget()
+            self._defaults.cookies._after_fork()
+        return state
+
+    def check_open(self) -> None:
+        if self.closed:
+            raise ClientClosed("this client was closed; make another")
+
+    def close(self, clean: bool = True) -> None:
+        """`clean`: whether it is worth waiting for threads that should have nothing to do."""
+        self.closed = True
+        state = self.here()
+        try:
+            for block in state.blocks.alive():
+                clean = block.close() and clean
+        except BaseException:
+            # Interrupted: nothing more is waited for, but the other blocks end too.
+            clean = False
+            self.end_now()
+            raise
+        finally:
+            # A thread in code of the user's is not waited for.
+            state.workers.stop(_JOIN_SECONDS if clean else 0.0)
+            if self._dispatch is None:
+                state.dispatcher.close()
+
+    def end_now(self) -> None:
+        """Called while the interpreter exits."""
+        state = self.here()
+        for block in state.blocks.alive():
+            block.end_now()
+        state.workers.stop_soon()

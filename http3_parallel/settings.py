@@ -1,0 +1,245 @@
+"""What a client says about its requests, and what one of them says besides."""
+
+from __future__ import annotations
+
+import re
+import typing
+
+from .auth import AuthTypes, as_auth
+from .config import (
+    DEFAULT_TIMEOUT_CONFIG,
+    CertTypes,
+    PoolLimits,
+    Retry,
+    SSLConfig,
+    TimeoutConfig,
+    TimeoutTypes,
+    VerifyTypes,
+    check_count,
+)
+from .dispatch import Dispatcher
+from .driver import Reception
+from .exceptions import HTTPError, UnsupportedScheme
+from .flow import Policy
+from .hooks import EventHooks, Hooks
+from .methods import SendOptions
+from .models import (
+    URL,
+    Cookies,
+    CookieTypes,
+    Headers,
+    HeaderTypes,
+    QueryParams,
+    QueryParamTypes,
+    Request,
+    RequestData,
+    RequestFiles,
+    URLTypes,
+    is_charset,
+)
+
+__all__ = ["MAX_REDIRECTS", "ClientOptions", "Defaults", "Settings", "check_proxies"]
+
+#: As http3 had it, and browsers have it.
+MAX_REDIRECTS = 20
+
+_PROXY_KEY = re.compile(r"https?|all|no|https?://[^/?#@:]+")
+
+
+class ClientOptions(typing.TypedDict, total=False):
+    """What `Client` takes, but for `max_workers`."""
+
+    auth: AuthTypes | None
+    cookies: CookieTypes | None
+    verify: VerifyTypes
+    cert: CertTypes | None
+    timeout: TimeoutTypes
+    pool_limits: PoolLimits | None
+    max_redirects: int
+    app: typing.Callable[..., typing.Any] | None
+    dispatch: Dispatcher | None
+    base_url: URLTypes | None
+    raise_app_exceptions: bool
+    headers: HeaderTypes | None
+    params: QueryParamTypes | None
+    retries: Retry | int
+    event_hooks: EventHooks | None
+    max_response_size: int | None
+    default_encoding: str | None
+    proxies: typing.Mapping[str, str | None] | None
+    trust_env: bool
+
+
+class Settings(typing.NamedTuple):
+    """Of one request."""
+
+    policy: Policy
+    timeout: TimeoutConfig
+    ssl: SSLConfig
+
+
+class Defaults:
+    """
+    A client's, checked once. Nothing changes but `headers` and `cookies`, in place.
+
+    Raises `TypeError` and `ValueError` for what cannot be.
+    """
+
+    def __init__(
+        self,
+        *,
+        auth: AuthTypes | None = None,
+        cookies: CookieTypes | None = None,
+        verify: VerifyTypes = True,
+        cert: CertTypes | None = None,
+        timeout: TimeoutTypes = DEFAULT_TIMEOUT_CONFIG,
+        max_redirects: int = MAX_REDIRECTS,
+        base_url: URLTypes | None = None,
+        headers: HeaderTypes | None = None,
+        params: QueryParamTypes | None = None,
+        retries: Retry | int = 0,
+        event_hooks: EventHooks | None = None,
+        max_response_size: int | None = None,
+        default_encoding: str | None = None,
+    ) -> None:
+        self.given_auth = auth
+        self.cookies = Cookies(cookies)
+        self.base_url = None if base_url is None else URL(base_url)
+        self.headers = Headers(headers)
+        self.params = QueryParams(params)
+        self.reception = Reception(
+            Hooks.of(event_hooks),
+            check_count("max_response_size", max_response_size, 0),
+            _check_charset(default_encoding),
+        )
+        most = check_count("max_redirects", max_redirects, 0)
+        self._defaults = Settings(
+            Policy(
+                auth=as_auth(auth),
+                retries=retries if isinstance(retries, Retry) else Retry(retries),
+                allow_redirects=True,
+                max_redirects=MAX_REDIRECTS if most is None else most,
+                stream=False,
+                cookies=self.cookies,
+            ),
+            TimeoutConfig(timeout),
+            SSLConfig(verify=verify, cert=cert),
+        )
+
+    @property
+    def has_hooks(self) -> bool:
+        return any(self.reception.hooks)
+
+    @property
+    def max_redirects(self) -> int:
+        return self._defaults.policy.max_redirects
+
+    @property
+    def retries(self) -> Retry:
+        return self._defaults.policy.retries
+
+    def prepare(
+        self, method: str, url: URLTypes, options: typing.Mapping[str, typing.Any]
+    ) -> tuple[Request, Settings]:
+        """The request and its settings. Raises `InvalidURL`, `TypeError`, `ValueError`."""
+        try:
+            request, settings = self._build_and_settle(method, url, **options)
+            if request.url.scheme not in ("http", "https"):
+                raise UnsupportedScheme(
+                    f"cannot request a URL with the scheme {request.url.scheme!r}: only http and "
+                    "https are supported"
+                )
+        except HTTPError as error:
+            error._method, error._url = method, url
+            raise
+        return request, settings
+
+    def _build_and_settle(
+        self,
+        method: str,
+        url: URLTypes,
+        *,
+        data: RequestData | None = None,
+        files: RequestFiles | None = None,
+        json: typing.Any = None,
+        params: QueryParamTypes | None = None,
+        headers: HeaderTypes | None = None,
+        cookies: CookieTypes | None = None,
+        **rest: typing.Any,
+    ) -> tuple[Request, Settings]:
+        settings = self._settle(rest) if rest else self._defaults
+        if self.base_url is not None:
+            url = self.base_url.join(url)
+        if self.params:
+            url = URL(url, allow_relative=True)
+            params = self._merged_params(url, params)
+        if self.headers:
+            merged = Headers(self.headers)
+            merged.update(Headers(headers))
+            headers = merged
+        request = Request(
+            method, url, params=params, headers=headers, data=data, files=files, json=json
+        )
+        if cookies is not None:
+            # Not yet in a header: that would stand in place of the client's.
+            request._cookies = Cookies(cookies)
+        return request, settings
+
+    def _merged_params(self, url: URL, params: QueryParamTypes | None) -> QueryParams:
+        """The client's, but for names that the request has: in its params, or in the URL."""
+        own = QueryParams(params)
+        if not own:
+            own = QueryParams(url.query)
+        inherited = [pair for pair in self.params.multi_items() if pair[0] not in own]
+        return QueryParams(inherited + own.multi_items())
+
+    def settings(self, options: typing.Mapping[str, typing.Any]) -> Settings:
+        """Those of a request that is there already, and is sent as it is."""
+        settings = self._settle(options) if options else self._defaults
+        return settings._replace(policy=settings.policy.without_merging())
+
+    def _settle(self, options: typing.Mapping[str, typing.Any]) -> Settings:
+        unknown = options.keys() - SendOptions.__annotations__.keys()
+        if unknown:
+            raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
+        policy, default_timeout, ssl = self._defaults
+        auth, timeout = options.get("auth"), options.get("timeout")
+        return Settings(
+            Policy(
+                auth=policy.auth if auth is None else as_auth(auth),
+                retries=policy.retries,
+                allow_redirects=options.get("allow_redirects", True),
+                max_redirects=policy.max_redirects,
+                stream=options.get("stream", False),
+                cookies=policy.cookies,
+            ),
+            default_timeout if timeout is None else TimeoutConfig(timeout),
+            ssl.with_overrides(verify=options.get("verify"), cert=options.get("cert")),
+        )
+
+
+def _check_charset(encoding: str | None) -> str | None:
+    if encoding is None:
+        return None
+    if not isinstance(encoding, str):
+        raise TypeError(f"default_encoding is a str or None, not {type(encoding).__name__}")
+    if not is_charset(encoding):
+        raise ValueError(f"Python knows no text encoding {encoding!r}")
+    return encoding
+
+
+def check_proxies(
+    proxies: typing.Mapping[str, str | None] | None,
+) -> dict[str, str | None] | None:
+    if proxies is None:
+        return None
+    if not isinstance(proxies, typing.Mapping):
+        raise TypeError(f"proxies is a dict of scheme to URL, not {type(proxies).__name__}")
+    for key in proxies:
+        # A key that means nothing would let its requests pass by the proxy, unseen.
+        if not _PROXY_KEY.fullmatch(key):
+            raise ValueError(
+                f"{key!r} is no key of proxies: they are 'http', 'https', 'all', 'no', and "
+                "'http://host' or 'https://host' for one host"
+            )
+    return dict(proxies)

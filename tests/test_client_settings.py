@@ -1,0 +1,243 @@
+"""What a client says about all of its requests: params, sizes, encodings, an app."""
+
+from __future__ import annotations
+
+import pickle
+import tracemalloc
+import typing
+import zlib
+
+import pytest
+
+import http3_parallel as http3
+from scripted import PATIENCE, InstantDispatch
+from servers import Site
+
+URL = "http://x.test/"
+
+
+class Fixed(http3.Dispatcher):
+    """The same answer to all."""
+
+    abortable = True
+
+    def __init__(self, **kwargs: typing.Any) -> None:
+        self._kwargs = kwargs
+
+    def send(self, request: http3.Request, context: http3.Context) -> http3.Response:
+        return http3.Response(200, request=request, **self._kwargs)
+
+
+# Parameters.
+
+
+@pytest.mark.parametrize(
+    ("url", "params", "expected"),
+    [
+        ("/", None, "/?key=1"),
+        ("/", {"a": "2"}, "/?key=1&a=2"),
+        ("/?a=2", None, "/?key=1&a=2"),
+        ("/?a=2", {"b": "3"}, "/?key=1&b=3"),
+        ("/", {"key": "own"}, "/?key=own"),
+        ("/?key=own", None, "/?key=own"),
+        ("/", {"key": ["own", "own too"]}, "/?key=own&key=own+too"),
+        ("/?", None, "/?key=1"),
+    ],
+)
+def test_params_of_the_client_are_added_and_those_of_the_request_win(
+    url: str, params: typing.Any, expected: str
+) -> None:
+    with http3.Client(dispatch=InstantDispatch(), base_url=URL, params={"key": "1"}) as client:
+        assert client.get(url, params=params).content.decode() == expected
+        with client.parallel() as parallel:
+            assert parallel.get(url, params=params).get_response().content.decode() == expected
+
+
+def test_a_client_without_params_leaves_the_query_as_it_is() -> None:
+    with http3.Client(dispatch=InstantDispatch()) as client:
+        assert client.get(URL + "?a=%20&&b").content == b"/?a=%20&&b"
+
+
+def test_params_that_are_none_are_refused() -> None:
+    with pytest.raises(TypeError):
+        http3.Client(params=b"a=1")  # type: ignore[arg-type]
+
+
+# Sizes.
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_body_beyond_the_limit_is_given_up(stream: bool) -> None:
+    closed = []
+    chunks = iter([b"12345", b"67890", b"1"])
+    dispatch = Fixed(content=chunks, on_close=lambda: closed.append(True))
+    with http3.Client(dispatch=dispatch, max_response_size=10) as client:
+        with client.parallel() as parallel:
+            handle = parallel.get(URL, stream=stream)
+            with pytest.raises(http3.ResponseTooLarge, match="max_response_size") as raised:
+                handle.get_response(PATIENCE).read()
+
+    assert raised.value.request is not None
+    assert closed == [True]
+
+
+def test_a_body_of_exactly_the_limit_passes() -> None:
+    dispatch = Fixed(content=iter([b"12345", b"67890"]))
+    with http3.Client(dispatch=dispatch, max_response_size=10) as client:
+        assert client.get(URL).content == b"1234567890"
+
+
+def test_the_limit_is_on_decoded_bytes_and_a_bomb_costs_little() -> None:
+    bomb = zlib.compress(bytes(64 * 1024 * 1024), 9)
+    dispatch = Fixed(content=iter([bomb]), headers={"content-encoding": "deflate"})
+    with http3.Client(dispatch=dispatch, max_response_size=100_000) as client:
+        tracemalloc.start()
+        try:
+            with pytest.raises(http3.ResponseTooLarge):
+                client.get(URL)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+    assert peak < 4 * 1024 * 1024
+
+
+def test_a_redirects_body_counts_for_nothing() -> None:
+    class Redirecting(http3.Dispatcher):
+        def send(self, request: http3.Request, context: http3.Context) -> http3.Response:
+            if request.url.path == "/end":
+                return http3.Response(200, content=b"end", request=request)
+            headers = {"location": "/end"}
+            return http3.Response(302, headers=headers, content=iter([bytes(1000)]))
+
+    with http3.Client(dispatch=Redirecting(), max_response_size=10) as client:
+        assert client.get(URL).content == b"end"
+
+
+def test_a_length_beyond_the_limit_is_not_even_read(server: Site) -> None:
+    url = server.answer("/large", bytes(1_000_000))
+    with http3.Client(max_response_size=1000) as client:
+        with pytest.raises(http3.ResponseTooLarge):
+            client.get(url)
+
+
+@pytest.mark.parametrize("wrong", [-1, "1 MB", 1.5, True])
+def test_a_size_is_a_number_of_bytes(wrong: typing.Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="max_response_size"):
+        http3.Client(max_response_size=wrong)
+
+
+# Encodings.
+
+
+@pytest.mark.parametrize(
+    ("content_type", "content", "text"),
+    [
+        ("text/plain", "ж".encode("koi8-r"), "ж"),
+        ("text/plain", "ж".encode(), "ж"),
+        ("text/plain; charset=cp1251", "ж".encode("cp1251"), "ж"),
+    ],
+    ids=["nothing known", "UTF-8 all the same", "declared"],
+)
+def test_the_default_encoding_is_for_text_of_which_nothing_is_known(
+    content_type: str, content: bytes, text: str
+) -> None:
+    dispatch = Fixed(content=content, headers={"content-type": content_type})
+    with http3.Client(dispatch=dispatch, default_encoding="koi8-r") as client:
+        assert client.get(URL).text == text
+
+
+def test_an_encoding_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="nonsense"):
+        http3.Client(default_encoding="nonsense")
+    with pytest.raises(TypeError, match="default_encoding"):
+        http3.Client(default_encoding=8)  # type: ignore[arg-type]
+
+
+# An app.
+
+
+def app(environ: typing.Any, start_response: typing.Any) -> typing.Iterable[bytes]:
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Set-Cookie", "seen=1; Path=/")])
+    return [environ["PATH_INFO"].encode(), environ.get("HTTP_COOKIE", "").encode()]
+
+
+def broken(environ: typing.Any, start_response: typing.Any) -> typing.Iterable[bytes]:
+    raise LookupError("of the app")
+
+
+def test_an_app_answers_in_place_of_the_network() -> None:
+    with http3.Client(app=app) as client:
+        assert client.get("http://shop.test/one").content == b"/one"
+        assert client.get("http://shop.test/two").content == b"/twoseen=1"
+
+
+def test_an_app_answers_a_block_of_its_own() -> None:
+    with http3.parallel(app=app) as parallel:
+        for number in range(10):
+            parallel.get(f"http://shop{number}.test/")
+        while parallel.has_pending_responses:
+            assert parallel.next_response(PATIENCE).content == b"/"
+
+
+def test_an_app_wins_over_a_dispatcher() -> None:
+    with http3.Client(app=app, dispatch=InstantDispatch()) as client:
+        assert client.get("http://shop.test/one").headers["content-type"] == "text/plain"
+
+
+def test_an_exception_of_the_app_comes_out_unless_told_otherwise() -> None:
+    with http3.Client(app=broken) as client:
+        with pytest.raises(LookupError, match="of the app"):
+            client.get("http://shop.test/")
+    with http3.Client(app=broken, raise_app_exceptions=False) as client:
+        assert client.get("http://shop.test/").status_code == 500
+
+
+def test_what_is_no_app_is_refused() -> None:
+    with pytest.raises(TypeError):
+        http3.Client(app="shop:app")  # type: ignore[arg-type]
+
+
+# Timings.
+
+
+@pytest.mark.parametrize("in_block", [False, True])
+def test_a_response_has_its_timings(server: Site, in_block: bool) -> None:
+    with http3.Client() as client:
+        if in_block:
+            with client.parallel() as parallel:
+                response = parallel.get(server.url).get_response(PATIENCE)
+        else:
+            response = client.get(server.url)
+
+    timings = response.timings
+    assert timings is not None
+    moments = [value for value in timings.as_dict().values() if value is not None]
+    assert len(moments) == 6, "all but TLS"
+    assert moments == sorted(moments)
+    assert pickle.loads(pickle.dumps(response)).timings == timings
+
+
+def test_a_dispatcher_that_marks_nothing_has_the_moments_the_client_knows() -> None:
+    with http3.Client(dispatch=Fixed(content=iter([b"body"]))) as client:
+        response = client.get(URL, stream=True)
+        assert response.timings is not None
+        assert response.timings.done is None
+        response.read()
+
+    marked = {name for name, at in response.timings.as_dict().items() if at is not None}
+    assert marked == {"queued", "first_byte", "done"}
+
+
+def test_what_waited_in_line_was_queued_for_that_long() -> None:
+    with http3.Client(dispatch=InstantDispatch()) as client:
+        with client.parallel(max_workers=1) as parallel:
+            handles = [parallel.get(URL) for _ in range(50)]
+            queued = [
+                timings.queued
+                for handle in handles
+                if (timings := handle.get_response(PATIENCE).timings) is not None
+            ]
+
+    assert len(queued) == 50
+    assert all(at is not None and at >= 0 for at in queued)

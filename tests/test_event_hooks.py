@@ -1,0 +1,396 @@
+"""Functions that are called for every message on the wire."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import threading
+import typing
+
+import pytest
+
+import http3_parallel as http3
+from scripted import PATIENCE, InstantDispatch, ScriptedDispatch
+
+URL = "http://x.test/"
+
+Call = typing.Callable[..., http3.Response]
+
+
+class Recorder:
+    """What was called, in order, with what."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, typing.Any]] = []
+
+    def __getattr__(self, event: str) -> typing.Callable[[typing.Any], None]:
+        return lambda message: self.events.append((event, message))
+
+    @property
+    def hooks(self) -> http3.EventHooks:
+        return {"request": [self.request], "response": [self.response], "error": [self.error]}
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.events]
+
+
+class Answers(http3.Dispatcher):
+    """One after the other: a function of the request for each."""
+
+    abortable = True
+
+    def __init__(self, *answers: typing.Callable[[http3.Request], http3.Response]) -> None:
+        self._answers = list(answers)
+
+    def send(self, request: http3.Request, context: http3.Context) -> http3.Response:
+        return self._answers.pop(0)(request)
+
+
+def answer(status_code: int, **kwargs: typing.Any) -> typing.Any:
+    return lambda request: http3.Response(status_code, request=request, **kwargs)
+
+
+def fail(error: Exception) -> typing.Any:
+    def failing(request: http3.Request) -> http3.Response:
+        raise error
+
+    return failing
+
+
+@contextlib.contextmanager
+def plain(**options: typing.Any) -> typing.Iterator[Call]:
+    with http3.Client(**options) as client:
+        yield client.get
+
+
+@contextlib.contextmanager
+def in_block(**options: typing.Any) -> typing.Iterator[Call]:
+    with http3.Client(**options) as client, client.parallel() as parallel:
+        yield lambda *args, **kwargs: parallel.get(*args, **kwargs).get_response()
+
+
+@pytest.fixture(params=[plain, in_block], ids=["plain call", "in a block"])
+def calling(request: pytest.FixtureRequest) -> typing.Any:
+    return request.param
+
+
+def test_the_request_and_its_response(calling: typing.Any) -> None:
+    recorder = Recorder()
+    with calling(dispatch=InstantDispatch(), event_hooks=recorder.hooks) as get:
+        response = get(URL)
+
+    assert recorder.events == [("request", response.request), ("response", response)]
+
+
+def test_every_message_on_the_wire_has_its_own(calling: typing.Any) -> None:
+    recorder = Recorder()
+    dispatch = Answers(
+        answer(401),
+        answer(503),
+        answer(302, headers={"location": "/next"}),
+        fail(http3.ConnectError("refused")),
+        answer(200),
+    )
+
+    class Asked(http3.Auth):
+        def steps(self, request: http3.Request) -> typing.Any:
+            if (yield request).status_code == 401:
+                yield request
+
+    retry = http3.Retry(3, backoff=0)
+    with calling(dispatch=dispatch, auth=Asked(), retries=retry, event_hooks=recorder.hooks) as get:
+        assert get(URL).status_code == 200
+
+    assert recorder.names == [
+        *("request", "response") * 3,
+        *("request", "error"),
+        *("request", "response"),
+    ]
+    assert [message.status_code for name, message in recorder.events if name == "response"] == [
+        401,
+        503,
+        302,
+        200,
+    ]
+
+
+def test_hooks_are_called_in_their_order(calling: typing.Any) -> None:
+    called: list[str] = []
+
+    def marking(mark: str) -> typing.Callable[[object], None]:
+        return lambda message: called.append(mark)
+
+    hooks: http3.EventHooks = {
+        "request": [marking("request 1"), marking("request 2")],
+        "response": [marking("response 1"), marking("response 2")],
+    }
+    with calling(dispatch=InstantDispatch(), event_hooks=hooks) as get:
+        get(URL)
+
+    assert called == ["request 1", "request 2", "response 1", "response 2"]
+
+
+def test_a_hook_may_add_headers_to_what_is_sent_only(calling: typing.Any) -> None:
+    def sign(request: http3.Request) -> None:
+        assert "x-signed" not in request.headers, "what was added to another request"
+        request.headers["x-signed"] = request.url.path
+
+    dispatch = Answers(answer(302, headers={"location": "/next"}), answer(200))
+    with calling(dispatch=dispatch, event_hooks={"request": [sign]}) as get:
+        response = get(URL)
+
+    assert response.history[0].request is not None
+    assert response.history[0].request.headers["x-signed"] == "/"
+    assert response.request is not None
+    assert response.request.headers["x-signed"] == "/next"
+
+
+def test_headers_that_a_hook_broke_are_not_sent(calling: typing.Any) -> None:
+    def smuggle(request: http3.Request) -> None:
+        request.headers.raw.append((b"x-evil", b"1\r\nx-more: 2"))
+
+    recorder = Recorder()
+    hooks: http3.EventHooks = {"request": [smuggle], "error": [recorder.error]}
+    with calling(dispatch=Answers(), event_hooks=hooks) as get:
+        with pytest.raises(ValueError, match="x-evil"):
+            get(URL)
+
+    assert recorder.names == ["error"]
+
+
+def test_a_length_that_a_hook_made_up_is_not_sent(calling: typing.Any) -> None:
+    def lie(request: http3.Request) -> None:
+        request.headers["content-length"] = "7"
+
+    with calling(dispatch=Answers(), event_hooks={"request": [lie]}) as get:
+        with pytest.raises(ValueError, match="Content-Length"):
+            get(URL)
+
+
+def test_the_users_request_is_left_as_it_was() -> None:
+    def sign(request: http3.Request) -> None:
+        request.headers["x-signed"] = "yes"
+
+    request = http3.Request("GET", URL)
+    with http3.Client(dispatch=InstantDispatch(), event_hooks={"request": [sign]}) as client:
+        response = client.send(request)
+
+    assert response.request is not None
+    assert "x-signed" in response.request.headers
+    assert "x-signed" not in request.headers
+
+
+@pytest.mark.parametrize("event", ["request", "response"])
+def test_what_a_hook_raises_comes_out_as_it_is(calling: typing.Any, event: str) -> None:
+    error = LookupError("of the user's")
+    closed = threading.Event()
+    dispatch = Answers(answer(200, content=iter([b"unread"]), on_close=closed.set))
+    with calling(dispatch=dispatch, event_hooks={event: [fail(error)]}) as get:
+        with pytest.raises(LookupError) as raised:
+            get(URL)
+
+    assert raised.value is error
+    assert closed.is_set() == (event == "response"), "a response that nobody gets is closed"
+
+
+def test_what_an_error_hook_raises_comes_out_with_the_error_as_its_context(
+    calling: typing.Any,
+) -> None:
+    error = LookupError("of the user's")
+    dispatch = Answers(fail(http3.ReadError("broken")))
+    with calling(dispatch=dispatch, event_hooks={"error": [fail(error)]}) as get:
+        with pytest.raises(LookupError) as raised:
+            get(URL)
+
+    assert raised.value is error
+    assert isinstance(raised.value.__context__, http3.ReadError)
+
+
+def test_an_error_hook_is_told_which_request_failed(calling: typing.Any) -> None:
+    recorder = Recorder()
+    dispatch = Answers(fail(http3.ReadError("broken")))
+    with calling(dispatch=dispatch, event_hooks=recorder.hooks) as get:
+        with pytest.raises(http3.ReadError) as raised:
+            get(URL)
+
+    (_, request), (_, error) = recorder.events
+    assert error is raised.value
+    assert error.request is request
+
+
+def test_an_exception_of_the_dispatcher_is_told_too(calling: typing.Any) -> None:
+    recorder = Recorder()
+    error = LookupError("of the dispatcher")
+    with calling(dispatch=Answers(fail(error)), event_hooks=recorder.hooks) as get:
+        with pytest.raises(LookupError):
+            get(URL)
+
+    assert recorder.names == ["request", "error"]
+    assert recorder.events[1][1] is error
+
+
+def test_a_body_that_breaks_is_an_error_after_the_response(calling: typing.Any) -> None:
+    def body() -> typing.Iterator[bytes]:
+        yield b"begun"
+        raise http3.IncompleteRead("cut")
+
+    recorder = Recorder()
+    with calling(dispatch=Answers(answer(200, content=body())), event_hooks=recorder.hooks) as get:
+        with pytest.raises(http3.IncompleteRead):
+            get(URL)
+
+    assert recorder.names == ["request", "response", "error"]
+
+
+def test_a_response_hook_may_read_the_body(calling: typing.Any) -> None:
+    def read(response: http3.Response) -> None:
+        assert not response.is_closed
+        response.read()
+
+    dispatch = Answers(answer(200, content=iter([b"bo", b"dy"])))
+    with calling(dispatch=dispatch, event_hooks={"response": [read]}) as get:
+        assert get(URL).content == b"body"
+
+
+def test_later_hooks_see_the_context_variables_that_earlier_ones_set(calling: typing.Any) -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="nothing")
+    seen: list[str] = []
+
+    def begin(request: http3.Request) -> None:
+        seen.append(variable.get())
+        variable.set(request.url.path)
+
+    hooks: http3.EventHooks = {
+        "request": [begin],
+        "response": [lambda response: seen.append(variable.get())],
+    }
+    variable.set("the caller's")
+    with calling(dispatch=InstantDispatch(), event_hooks=hooks) as get:
+        get(URL + "1")
+        get(URL + "2")
+
+    assert seen == ["the caller's", "/1", "the caller's", "/2"]
+    assert variable.get() == "the caller's"
+
+
+@pytest.mark.parametrize("how", ["cancelled", "left", "deadline"])
+def test_a_request_that_is_ended_from_outside_is_told_as_an_error_afterwards(how: str) -> None:
+    told = threading.Event()
+    errors: list[Exception] = []
+
+    def tell(error: Exception) -> None:
+        errors.append(error)
+        told.set()
+
+    dispatch = ScriptedDispatch()
+    with http3.Client(dispatch=dispatch, event_hooks={"error": [tell]}) as client:
+        with client.parallel() as parallel:
+            handle = parallel.get(URL, deadline=0.05 if how == "deadline" else None)
+            if how != "deadline":
+                dispatch.exchange("/")
+            if how == "cancelled":
+                handle.cancel()
+            if how == "deadline":
+                with pytest.raises(http3.DeadlineExceeded):
+                    handle.get_response(PATIENCE)
+                assert told.wait(PATIENCE)
+        assert told.wait(PATIENCE)
+
+    expected = http3.DeadlineExceeded if how == "deadline" else http3.RequestCancelled
+    assert [type(error) for error in errors] == [expected]
+    error = errors[0]
+    assert isinstance(error, http3.HTTPError)
+    assert error.request is not None
+
+
+def test_leaving_a_block_does_not_wait_for_hooks_that_hang() -> None:
+    called, release = threading.Event(), threading.Event()
+
+    def hang(error: Exception) -> None:
+        called.set()
+        assert release.wait(PATIENCE)
+
+    dispatch = ScriptedDispatch()
+    with http3.Client(dispatch=dispatch, event_hooks={"error": [hang]}) as client:
+        with client.parallel() as parallel:
+            parallel.get(URL)
+            dispatch.exchange("/")
+        left = not release.is_set()
+        assert called.wait(PATIENCE)
+        release.set()
+
+    assert left
+
+
+@pytest.mark.parametrize("event", ["request", "response"])
+def test_leaving_a_block_does_not_wait_for_hooks_that_are_running(event: str) -> None:
+    called, release = threading.Event(), threading.Event()
+
+    def hang(message: object) -> None:
+        called.set()
+        assert release.wait(PATIENCE)
+
+    with http3.Client(dispatch=InstantDispatch(), event_hooks={event: [hang]}) as client:  # type: ignore[misc]
+        with client.parallel() as parallel:
+            handle = parallel.get(URL)
+            assert called.wait(PATIENCE)
+        with pytest.raises(http3.RequestCancelled):
+            handle.get_response()
+        release.set()
+
+
+def test_a_hook_may_make_requests_with_the_same_client() -> None:
+    depth: contextvars.ContextVar[int] = contextvars.ContextVar("depth", default=0)
+    bodies: list[bytes] = []
+
+    def ask(request: http3.Request) -> None:
+        if depth.get() == 0:
+            depth.set(1)
+            with client.parallel() as inner:
+                bodies.append(inner.get(URL + "inner").get_response().content)
+
+    hooks: http3.EventHooks = {"request": [ask]}
+    with http3.Client(dispatch=InstantDispatch(), event_hooks=hooks, max_workers=1) as client:
+        with client.parallel() as parallel:
+            for number in range(3):
+                parallel.get(f"{URL}{number}")
+            got = {response.content for response in iter_responses(parallel)}
+
+    assert got == {b"/0", b"/1", b"/2"}
+    assert bodies == [b"/inner"] * 3
+
+
+def iter_responses(parallel: http3.Parallel) -> typing.Iterator[http3.Response]:
+    while parallel.has_pending_responses:
+        yield parallel.next_response(PATIENCE)
+
+
+async def asynchronous(message: object) -> None:
+    """What nobody would await."""
+
+
+@pytest.mark.parametrize(
+    ("hooks", "error"),
+    [
+        ([print], TypeError),
+        ({"request": print}, TypeError),
+        ({"request": ["print"]}, TypeError),
+        ({"response": [asynchronous]}, TypeError),
+        ({"requests": [print]}, ValueError),
+        ({1: [print]}, ValueError),
+    ],
+)
+def test_what_are_no_hooks_is_refused(hooks: typing.Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        http3.Client(event_hooks=hooks)
+
+
+def test_the_users_lists_are_copied() -> None:
+    recorder = Recorder()
+    hooks: dict[str, typing.Any] = {"request": []}
+    with http3.Client(dispatch=InstantDispatch(), event_hooks=hooks) as client:  # type: ignore[arg-type]
+        hooks["request"].append(recorder.request)
+        client.get(URL)
+
+    assert recorder.events == []
