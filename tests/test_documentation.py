@@ -22,6 +22,7 @@ the path's last segment:
 * ``fails...``: the connection is broken;
 * a number from 400 to 599: that status;
 * ``redirects...``: a redirect to ``/``;
+* ``login...`` sets a cookie, and ``token...`` has an ``access_token`` in its JSON;
 * anything else: 200 and ``{"method": ..., "path": ...}``.
 """
 
@@ -189,7 +190,12 @@ def answer(peer: Peer) -> None:
             status = int(name)
         elif name.startswith("redirects"):
             status, headers["Location"] = 302, "/"
-        body = json.dumps({"method": request.method, "path": path}).encode()
+        elif name.startswith("login"):
+            headers["Set-Cookie"] = "session=2YotnFZF; Path=/; Secure; HttpOnly"
+        answered = {"method": request.method, "path": path}
+        if name.startswith("token"):
+            answered["access_token"] = "2YotnFZFEjr1zCsicMWpAA"
+        body = json.dumps(answered).encode()
         peer.send(response_bytes(status, body, headers, with_body=request.method != "HEAD"))
         if not request.keeps_alive:
             return
