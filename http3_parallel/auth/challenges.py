@@ -11,7 +11,7 @@ __all__ = ["Challenge", "parse_challenges", "parse_parameters"]
 # needed, and commas; white space around "=" is allowed.
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _PARAMETER = re.compile(
-    rf'({_TOKEN})[ \t]*=[ \t]*(?:"([^"\\]*(?:\\.[^"\\]*)*)"|([^\s,"]*))', re.DOTALL
+    rf'({_TOKEN})[ \t]*=[ \t]*(?:"([^"\\]*(?:\\.[^"\\]*)*)"|([^\s,"]*)(?=[\s,]|\Z))', re.DOTALL
 )
 _SCHEME = re.compile(rf"({_TOKEN})(?=[\s,]|\Z)")
 _TOKEN68 = re.compile(r"[ \t]+([A-Za-z0-9\-._~+/]+=*)(?=[ \t]*(?:,|\Z))")

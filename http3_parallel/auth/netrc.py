@@ -17,6 +17,10 @@ if typing.TYPE_CHECKING:
 __all__ = ["NetRCAuth"]
 
 
+#: Where else the default file may be.
+_FALLBACK = "~/_netrc" if os.name == "nt" else None
+
+
 class NetRCAuth(Auth):
     """
     The Basic scheme, with the credentials that a netrc file has for the host of the request, or
@@ -27,7 +31,8 @@ class NetRCAuth(Auth):
       only, ``~/_netrc``; if that is not there, no host has credentials.
 
     The file is read now. Raises `OSError` where it cannot be read, and `ValueError` where it is
-    malformed, or ``~/.netrc`` is open to other users. Neither shows what is in it.
+    malformed, or ``~/.netrc`` is open to other users. Neither shows what is in it. It is read by
+    the `netrc` module of the standard library, which takes few comments for such.
     """
 
     def __init__(self, file: str | os.PathLike[str] | None = None) -> None:
@@ -59,8 +64,8 @@ def _default_hosts() -> _Hosts:
     named = os.environ.get("NETRC")
     # ~/.netrc is what the standard library finds itself, and then it looks at who may read it.
     files: list[str | None] = [os.path.expanduser(named) if named else None]
-    if not named and os.name == "nt":
-        files.append(os.path.expanduser("~/_netrc"))
+    if not named and _FALLBACK is not None:
+        files.append(os.path.expanduser(_FALLBACK))
     for file in files:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             return _hosts(file)
@@ -90,5 +95,5 @@ def _parsed(
         line = getattr(error, "lineno", None)
     if is_open:
         raise ValueError(f"{where} is not used: it must be yours, and closed to others (chmod 600)")
-    place = "" if line is None else f": something is wrong in line {line}"
-    raise ValueError(f"{where} is not a netrc file, as Python's netrc module reads it{place}")
+    place = "" if line is None else f": it gave up in line {line}, perhaps over a comment"
+    raise ValueError(f"{where} is not a netrc file as Python's netrc module reads it{place}")
