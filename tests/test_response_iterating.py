@@ -273,6 +273,16 @@ def test_lines_of_two_byte_encodings_are_cut_after_decoding() -> None:
         assert list(response.iter_lines()) == ["\u0a0a\u0d0a", "x"]
 
 
+def test_a_character_that_is_cut_off_is_in_the_last_line() -> None:
+    content = "a\né".encode()[:-1]
+    for response in (
+        respond(content, content_type="x; charset=utf-8"),
+        respond(content, content_type="x; charset=utf-8", cuts=[3]),
+        respond(content, content_type="application/json", cuts=[3]),
+    ):
+        assert list(response.iter_lines()) == ["a", "\ufffd"]
+
+
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 def test_a_line_does_not_wait_for_the_next(end: bytes) -> None:
     source = Source(b"one" + end, b"two" + end)

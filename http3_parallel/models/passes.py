@@ -230,8 +230,7 @@ class Text:
         try:
             text = self._decoder.decode(data, final)
         except UnicodeDecodeError as error:
-            if self._fallback is None:
-                raise
+            assert self._fallback is not None  # all others replace what they cannot decode
             self._decode_by(self._fallback)
             self._fallback = None
             text = error.object[: error.start].decode("utf-8")
