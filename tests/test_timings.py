@@ -7,17 +7,20 @@ import pickle
 import socket
 import ssl
 import threading
+import time
 import typing
 from time import perf_counter
 
 import pytest
 
+import http3_parallel as http3
 from http3_parallel.dispatch import Context, Dispatcher, NetworkDispatch, sockets
 from http3_parallel.dispatch.connections import _Steps
 from http3_parallel.dispatch.heads import ResponseReader
 from http3_parallel.exceptions import ConnectError, HTTPError, IncompleteRead
 from http3_parallel.models import Request, Response, Timings
 from servers import PATIENCE, HangingResolver, Peer, RawServer, Site
+from test_client import Call, every_way
 from test_network import OK, Net, Running, WatchedAbort, net, scripted
 from test_proxies import HTTPProxy, SOCKSProxy, through
 
@@ -555,3 +558,184 @@ def test_through_a_proxy_it_is_the_connection_to_the_proxy_and_tls_with_the_serv
         assert marked(new.timings) == [*CONNECTING, "sent", "first_byte", "done"]
         assert net.get(f"https://{host}/", context=reused) == b"ok"
         assert marked(reused.timings) == ["sent", "first_byte", "done"]
+
+
+# The client.
+
+
+def timings_of(response: http3.Response) -> Timings:
+    assert response.timings is not None
+    return response.timings
+
+
+@every_way
+def test_a_response_tells_what_happened_when(server: Site, call: Call) -> None:
+    url = server.answer("/", b"hello")
+    with http3.Client() as client:
+        before = perf_counter()
+        new, reused = timings_of(call(client, url)), timings_of(call(client, url))
+        took = perf_counter() - before
+    assert marked(new) == ["queued", "resolved", "connected", "sent", "first_byte", "done"]
+    assert marked(reused) == ["queued", "sent", "first_byte", "done"]
+    assert in_order(0, new.queued, new.done, took)
+    assert in_order(0, reused.queued, reused.done, took)
+
+
+def test_what_waits_in_line_is_queued_until_a_worker_takes_it_up(server: Site) -> None:
+    url = server.answer("/", b"ok")
+    with http3.parallel(max_workers=1) as parallel:
+        first = parallel.get(f"{server.url}/wait/one")
+        assert server.wait_for_request("/wait/one")
+        second = parallel.get(url)
+        submitted = perf_counter()
+        time.sleep(0.05)  # long enough to be seen
+        waited = perf_counter() - submitted
+        server.release("one")
+        first.get_response(PATIENCE)
+        timings = timings_of(second.get_response(PATIENCE))
+    assert in_order(waited, timings.queued, timings.first_byte)
+
+
+@pytest.mark.parametrize("end", [http3.Response.read, http3.Response.close])
+@pytest.mark.parametrize("in_a_block", [False, True])
+def test_a_stream_is_done_when_it_has_been_read_or_given_up(
+    server: Site, in_a_block: bool, end: typing.Callable[[http3.Response], object]
+) -> None:
+    url = server.answer("/", b"x" * 1_000_000)
+    with http3.Client() as client, client.parallel() as parallel:
+        if in_a_block:
+            response = parallel.get(url, stream=True).get_response(PATIENCE)
+        else:
+            response = client.get(url, stream=True)
+        here = perf_counter()
+        timings = timings_of(response)
+        assert timings.first_byte is not None
+        assert timings.done is None
+        time.sleep(0.05)  # long enough to be seen
+        passed = perf_counter() - here
+        end(response)
+        assert timings.done is not None
+        assert timings.done - timings.first_byte >= passed
+
+
+def test_with_redirects_each_response_has_its_own_exchange(server: Site) -> None:
+    server.answer("/old", b"moved", status=302, headers={"Location": "/new"})
+    server.answer("/new", b"here")
+    with http3.Client() as client:
+        response = client.get(f"{server.url}/old")
+    (redirect,) = response.history
+    old, new = timings_of(redirect), timings_of(response)
+    assert marked(old) == ["queued", "resolved", "connected", "sent", "first_byte", "done"]
+    assert marked(new) == ["queued", "sent", "first_byte", "done"]
+    # Both from the call, which was queued once.
+    assert old.queued == new.queued
+    assert in_order(old.done, new.sent)
+
+
+def test_a_redirect_followed_by_hand_is_a_call_of_its_own(server: Site) -> None:
+    server.answer("/old", status=302, headers={"Location": "/new"})
+    server.answer("/new", b"here")
+    with http3.Client() as client:
+        redirect = client.get(f"{server.url}/old", allow_redirects=False)
+        time.sleep(0.05)  # long enough to be seen, if it counted
+        before = perf_counter()
+        timings = timings_of(redirect.next())
+        took = perf_counter() - before
+    assert in_order(0, timings.queued, timings.done, took)
+
+
+class Answering(http3.Dispatcher):
+    """Answers with what `answer` returns."""
+
+    def __init__(
+        self, answer: typing.Callable[[http3.Request, http3.Context], http3.Response]
+    ) -> None:
+        self._answer = answer
+
+    def send(self, request: http3.Request, context: http3.Context) -> http3.Response:
+        return self._answer(request, context)
+
+
+def in_two_pieces(request: http3.Request, context: http3.Context) -> http3.Response:
+    return http3.Response(200, content=iter([b"o", b"k"]))
+
+
+@every_way
+def test_for_a_dispatcher_that_marks_nothing_there_are_first_byte_and_done(call: Call) -> None:
+    with http3.Client(dispatch=Answering(in_two_pieces)) as client:
+        response = call(client, "http://example.com/")
+    assert response.content == b"ok"
+    assert marked(timings_of(response)) == ["queued", "first_byte", "done"]
+
+
+def test_a_stream_that_marks_nothing_is_done_at_its_end() -> None:
+    with http3.Client(dispatch=Answering(in_two_pieces)) as client:
+        response = client.get("http://example.com/", stream=True)
+        timings = timings_of(response)
+        pieces = response.stream()
+        assert next(pieces) == b"o"
+        assert timings.done is None
+        assert list(pieces) == [b"k"]
+        assert marked(timings) == ["queued", "first_byte", "done"]
+
+
+@every_way
+def test_what_a_dispatcher_marks_stands(call: Call) -> None:
+    at: dict[str, float] = {}
+
+    def answer(request: http3.Request, context: http3.Context) -> http3.Response:
+        for moment in ("resolved", "connected", "first_byte", "done"):
+            at[moment] = perf_counter()
+            context.timings.mark(moment)
+        return http3.Response(200, content=b"ok")
+
+    before = perf_counter()
+    with http3.Client(dispatch=Answering(answer)) as client:
+        timings = timings_of(call(client, "http://example.com/"))
+    assert marked(timings) == ["queued", "resolved", "connected", "first_byte", "done"]
+    assert timings.done is not None
+    returned = perf_counter() - before
+    assert in_order(timings.queued, timings.resolved, timings.done, returned)
+
+
+@every_way
+def test_a_retry_has_nothing_of_what_failed_before(call: Call) -> None:
+    attempts: list[Timings] = []
+
+    def answer(request: http3.Request, context: http3.Context) -> http3.Response:
+        attempts.append(context.timings)
+        if len(attempts) == 1:
+            context.timings.mark("resolved")
+            raise http3.ConnectError("refused by the test")
+        return http3.Response(200, content=b"ok")
+
+    retry = http3.Retry(1, backoff=0)
+    with http3.Client(dispatch=Answering(answer), retries=retry) as client:
+        timings = timings_of(call(client, "http://example.com/"))
+    assert marked(timings) == ["queued", "first_byte", "done"]
+    failed, _ = attempts
+    assert marked(failed) == ["queued", "resolved"]
+    assert failed.queued == timings.queued
+    assert in_order(failed.resolved, timings.first_byte)
+
+
+def test_a_response_that_is_closed_late_marks_nothing_of_the_next_exchange() -> None:
+    redirects: list[Timings] = []
+
+    def answer(request: http3.Request, context: http3.Context) -> http3.Response:
+        if request.url.path == "/old":
+            redirects.append(context.timings)
+            return http3.Response(302, headers={"Location": "/new"})
+        redirects[0].mark("tls")
+        return http3.Response(200, content=b"here")
+
+    with http3.Client(dispatch=Answering(answer)) as client:
+        response = client.get("http://example.com/old")
+    assert timings_of(response).tls is None
+    assert timings_of(response.history[0]) is redirects[0]
+
+
+def test_a_pickled_response_has_its_timings(server: Site) -> None:
+    with http3.Client() as client:
+        response = client.get(server.answer("/", b"ok"))
+    assert timings_of(pickle.loads(pickle.dumps(response))) == timings_of(response)
