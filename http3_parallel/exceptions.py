@@ -288,7 +288,10 @@ class DecodingError(HTTPError, ValueError):
 
 
 class ResponseTooLarge(HTTPError):
-    """The head of the response, or its trailers, are larger than any honest server's."""
+    """
+    The body is larger than the client's `max_response_size`, or the head or the trailers are
+    larger than any honest server's.
+    """
 
 
 class RedirectError(HTTPError):

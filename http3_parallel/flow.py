@@ -181,6 +181,9 @@ class _Attempts:
         policy = self.policy
         store = policy.cookies if policy.merge_cookies else None
         own = request._cookies
+        nothing_stored = store is None or store._is_empty
+        if nothing_stored and not policy.fresh and (own is None or own._is_empty):
+            return request
         given = request.headers.get("cookie")
         if given is not None:
             # The user's stands in place of what the store had when it was given.
@@ -189,8 +192,6 @@ class _Attempts:
             stored = _pairs(store._header(request.url, foreign=policy.foreign))
             stored = [pair for pair in stored if _name(pair) in policy.fresh]
         else:
-            if (store is None or store._is_empty) and (own is None or own._is_empty):
-                return request
             if store is None:
                 store, own = own or Cookies(), None
             if own is None or not policy.fresh:
@@ -273,7 +274,8 @@ def _name(pair: str) -> str:
 
 
 def _names_set(response: Response) -> list[str]:
-    return [_name(line) for line in response.headers.getlist("set-cookie")]
+    lines = [value for name, value in response.headers.raw if name == b"set-cookie"]
+    return [_name(line.decode("latin-1")) for line in lines]
 
 
 def follow(

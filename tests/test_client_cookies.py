@@ -133,10 +133,13 @@ def test_a_cookie_that_a_redirect_sets_is_newer_than_the_requests_own(
     assert sorted((sites.cookies[1] or "").split("; ")) == ["kept=1", "session=new"]
 
 
-def test_a_cookie_that_a_redirect_deletes_is_not_sent_again() -> None:
+@pytest.mark.parametrize(
+    "given", [{"headers": {"Cookie": "session=old"}}, {"cookies": {"session": "old"}}]
+)
+def test_a_cookie_that_a_redirect_deletes_is_not_sent_again(given: dict[str, typing.Any]) -> None:
     sites = Sites({A: leads_to("/page", "session=; Max-Age=0; Path=/")})
     with http3.Client(dispatch=sites) as client:
-        client.get(A, cookies={"session": "old"})
+        client.get(A, **given)
 
     assert sites.cookies == ["session=old", None]
 
