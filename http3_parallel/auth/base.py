@@ -21,10 +21,6 @@ class Auth:
     and gets its value.
     """
 
-    #: Whether it is applied again to each redirect within the same origin, since what it adds is
-    #: good for one request only.
-    follows_redirects = False
-
     def steps(self, request: Request) -> AuthSteps:
         raise NotImplementedError
 

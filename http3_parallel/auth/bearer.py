@@ -45,8 +45,6 @@ class BearerAuth(Auth):
     A wrong argument is a `TypeError` or `ValueError`, which never shows the token.
     """
 
-    follows_redirects = True
-
     def __init__(
         self,
         token: str | None = None,

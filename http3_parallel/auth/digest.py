@@ -75,8 +75,6 @@ class DigestAuth(Auth):
     A wrong argument is a `TypeError`, or a `ValueError` for what cannot be sent.
     """
 
-    follows_redirects = True
-
     def __init__(self, username: str | bytes, password: str | bytes) -> None:
         check_credentials(username, password)
         name, _ = encode_credentials(username, password)
