@@ -13,6 +13,7 @@ import itertools
 import logging
 import sys
 import threading
+import time
 import typing
 import weakref
 import wsgiref.validate
@@ -791,6 +792,54 @@ def test_what_closing_raises_does_not_hide_what_went_wrong(
     assert [record.message for record in caplog.records] == [
         "GET http://x/?secret=…: the app failed when its response was closed"
     ]
+
+
+def test_what_closing_raises_does_not_hide_an_end_that_came_too_early() -> None:
+    body = FailsToClose(b"a")
+    with client_of(returning(body, headers=[("Content-Length", "5")])) as client:
+        with pytest.raises(http3.IncompleteRead):
+            client.get("http://x/")
+    assert body.closes == 1
+
+
+@pytest.mark.parametrize("client_is_closed", [False, True])
+def test_what_closing_raises_does_not_hide_a_deadline(client_is_closed: bool) -> None:
+    body = FailsToClose(*[b"x"] * 3)
+    client = client_of(returning(body))
+    with client:
+        response = client.get("http://x/", stream=True, deadline=0.05)
+        if not client_is_closed:
+            time.sleep(0.1)
+    time.sleep(0.1)
+    with pytest.raises(http3.DeadlineExceeded):
+        response.read()
+    assert body.closes == 1
+
+
+def test_what_closing_raises_does_not_come_out_of_a_block(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    body = FailsToClose(b"a", b"b")
+    with client_of(returning(body)) as client:
+        with client.parallel() as parallel:
+            response = parallel.get("http://x/", stream=True).get_response(PATIENCE)
+    assert response.is_closed
+    assert body.closes == 1
+    assert [record.message for record in caplog.records] == [
+        "GET http://x/: the app failed when its response was closed"
+    ]
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_closing_fails_where_there_is_no_body_too(raises: bool) -> None:
+    body = FailsToClose(b"a")
+    with client_of(returning(body), raise_app_exceptions=raises) as client:
+        if raises:
+            with pytest.raises(Mine, match="while closing"):
+                client.head("http://x/")
+        else:
+            assert client.head("http://x/").status_code == 200
+    assert body.closes == 1
 
 
 def test_behind_a_server_nobody_sees_that_closing_failed(caplog: pytest.LogCaptureFixture) -> None:

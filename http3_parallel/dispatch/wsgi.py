@@ -186,6 +186,16 @@ class _Call:
         return self
 
     def __next__(self) -> bytes:
+        try:
+            piece = self._next_piece()
+        except BaseException:
+            self.give_up()
+            raise
+        if piece is None:
+            raise StopIteration
+        return piece
+
+    def _next_piece(self) -> bytes | None:
         self._abort.check()
         if self._abort.remaining() == 0:  # a stream outlives its client, whose clock aborts
             raise DeadlineExceeded("the deadline passed while reading the body")
@@ -205,7 +215,7 @@ class _Call:
             raise IncompleteRead(
                 f"the app's body ended {head.missing} bytes short of its Content-Length"
             )
-        raise StopIteration
+        return None
 
     def close(self) -> None:
         """When the body has been read, or is given up. Raises what the app raises, if it may."""
