@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import pickle
 import typing
 
 import pytest
 
 import http3_parallel as http3
 from flow_steps import Answers, drive, redirect, respond
+from http3_parallel import auth
 
 URL = "http://example.com/"
 
@@ -77,6 +79,16 @@ def test_what_is_no_auth_is_refused_at_once_and_not_shown(auth: typing.Any) -> N
 
 def test_basic_auth_shows_nothing_of_itself() -> None:
     assert repr(http3.BasicAuth("user", "secret")) == "<BasicAuth>"
+
+
+def test_the_names_that_http3_had_are_there() -> None:
+    assert auth.AuthBase is http3.Auth
+    assert auth.HTTPBasicAuth is http3.BasicAuth
+
+
+def change(request: http3.Request) -> http3.Request:
+    request.headers["authorization"] = "Changed"
+    return request
 
 
 # From the URL.
@@ -186,6 +198,38 @@ def test_the_scheme_of_the_base_class_is_none() -> None:
         sent(auth=http3.Auth())
 
 
+def test_a_share_of_ones_own_is_waited_for_and_its_value_sent_to_the_steps() -> None:
+    class Now(http3.Share):
+        def perform(self, abort: http3.Abort) -> str:
+            assert not abort.aborted
+            return "now"
+
+    class Timed(http3.Auth):
+        def steps(self, request: http3.Request) -> auth.AuthSteps:
+            changed = request._replace()
+            changed.headers["authorization"] = f"Timed {(yield Now())}"
+            yield changed
+
+    class Echo(http3.Dispatcher):
+        def send(self, request: http3.Request, context: http3.Context) -> http3.Response:
+            return http3.Response(200, content=request.headers["authorization"].encode())
+
+    with http3.Client(dispatch=Echo(), auth=Timed()) as client:
+        assert client.get(URL).text == "Timed now"
+
+
+def test_what_a_share_of_ones_own_must_do_is_its_own() -> None:
+    with pytest.raises(NotImplementedError):
+        http3.Share().perform(http3.Abort())
+
+
+@pytest.mark.parametrize("scheme", [http3.BasicAuth("user", "secret"), auth.CallableAuth(change)])
+def test_a_scheme_pickles_and_shows_nothing(scheme: http3.Auth) -> None:
+    copy = pickle.loads(pickle.dumps(scheme))
+    assert sent(auth=copy).headers["authorization"] == sent(auth=scheme).headers["authorization"]
+    assert "secret" not in repr(scheme)
+
+
 # Which one counts.
 
 
@@ -197,11 +241,6 @@ def test_auth_replaces_an_authorization_header() -> None:
 def test_auth_comes_before_the_credentials_of_the_url() -> None:
     request = sent("http://url:secret@example.com/", auth=("given", "secret"))
     assert credentials(request) == b"given:secret"
-
-
-def change(request: http3.Request) -> http3.Request:
-    request.headers["authorization"] = "Changed"
-    return request
 
 
 @pytest.mark.parametrize("auth", [("user", "secret"), change])

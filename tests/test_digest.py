@@ -792,6 +792,8 @@ class DigestServer(RawServer):
         # Of each nonce the one that was in the challenge; of each of those the first cnonce.
         self._sessions: dict[str, str] = {}
         self._cnonces: dict[str, str] = {}
+        #: Where redirects lead.
+        self.elsewhere = ""
         self.wrong: list[str] = []
         self.statuses: collections.Counter[int] = collections.Counter()
 
@@ -807,7 +809,8 @@ class DigestServer(RawServer):
                 status, headers = self._judge(request)
                 self.statuses[status] += 1
             if status == 200 and request.target.startswith("/redirect"):
-                status, headers["Location"] = 302, "/" + request.target.partition("/to/")[2]
+                target = request.target.partition("/to/")[2]
+                status, headers["Location"] = 302, f"{self.elsewhere}/{target}"
             peer.send(response_bytes(status, request.body, headers))
 
     def _judge(self, request: ReceivedRequest) -> tuple[int, dict[str, str]]:
@@ -902,3 +905,25 @@ def test_a_stream_is_authenticated_too() -> None:
             response = client.post(server.url, data=b"body", stream=True)
             assert (response.status_code, response.read()) == (200, b"body")
             assert len(server.connections) == 1
+
+
+def test_each_redirect_within_the_origin_has_credentials_of_its_own() -> None:
+    with DigestServer() as server:
+        with http3.Client(auth=DigestAuth(*USER)) as client:
+            for _ in range(2):
+                response = client.get(f"{server.url}/redirect/to/redirect/to/end?a=b")
+                assert response.status_code == 200
+                assert [earlier.status_code for earlier in response.history] == [302, 302]
+        assert server.wrong == []
+        assert server.statuses == {401: 1, 200: 6}
+
+
+def test_a_redirect_to_another_origin_takes_nothing_along() -> None:
+    with DigestServer() as server, DigestServer() as foreign:
+        server.elsewhere = foreign.url
+        with http3.Client(auth=DigestAuth(*USER)) as client:
+            client.get(foreign.url)
+            response = client.get(f"{server.url}/redirect/to/end")
+            assert response.status_code == 401
+        assert (server.wrong, foreign.wrong) == ([], [])
+        assert "authorization" not in foreign.requests[-1].headers
