@@ -107,9 +107,9 @@ class Abort:
         self._error: typing.Callable[[], HTTPError] | None = None
         self._in_user_code = False
         #: On the clock of `time.monotonic`. Told to dispatchers, kept by the client's timer.
-        self.deadline = deadline
+        self.deadline: float | None = deadline
         #: What the request is doing, in words that fit after "while": for messages.
-        self.phase = "starting"
+        self.phase: str = "starting"
         #: Code of the user's that is left to be called once the request has ended. Its thread
         #: does, when nobody waits for it any more.
         self.after: list[typing.Callable[[], object]] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .client import BLOCK_WORKERS, Client
 from .facade import Parallel
-from .methods import BodyOptions, RequestMethods, Unpack
+from .methods import BodyOptions, Options, Unpack
 from .models import Response, URLTypes
 from .settings import ClientOptions
 
@@ -22,19 +22,55 @@ def request(method: str, url: URLTypes, **options: Unpack[BodyOptions]) -> Respo
         return client.request(method, url, **options)
 
 
-class _OneShot(RequestMethods[Response]):
-    def request(self, method: str, url: URLTypes, **options: Unpack[BodyOptions]) -> Response:
-        return request(method, url, **options)
+def get(url: URLTypes, **options: Unpack[Options]) -> Response:
+    """
+    A GET request (RFC 9110, section 9.3.1).
+
+    Options: `params`, `headers`, `cookies`, `auth`, `timeout`, `deadline`, `stream`,
+    `allow_redirects`, `verify`, `cert`, `tag`; `Client` tells what each is. Functions with a body
+    also take `data`, `files` and `json`.
+    """
+    with Client() as client:
+        return client.get(url, **options)
 
 
-_one_shot = _OneShot()
-get = _one_shot.get
-options = _one_shot.options
-head = _one_shot.head
-post = _one_shot.post
-put = _one_shot.put
-patch = _one_shot.patch
-delete = _one_shot.delete
+def options(url: URLTypes, **options: Unpack[Options]) -> Response:
+    """An OPTIONS request (RFC 9110, section 9.3.7). Takes what `get` takes."""
+    with Client() as client:
+        return client.options(url, **options)
+
+
+def head(url: URLTypes, **options: Unpack[Options]) -> Response:
+    """
+    A HEAD request (RFC 9110, section 9.3.2). Takes what `get` takes; redirects are not
+    followed unless ``allow_redirects=True``.
+    """
+    with Client() as client:
+        return client.head(url, **options)
+
+
+def post(url: URLTypes, **options: Unpack[BodyOptions]) -> Response:
+    """A POST request (RFC 9110, section 9.3.3). Takes what `get` does, and a body."""
+    with Client() as client:
+        return client.post(url, **options)
+
+
+def put(url: URLTypes, **options: Unpack[BodyOptions]) -> Response:
+    """A PUT request (RFC 9110, section 9.3.4). Takes what `get` does, and a body."""
+    with Client() as client:
+        return client.put(url, **options)
+
+
+def patch(url: URLTypes, **options: Unpack[BodyOptions]) -> Response:
+    """A PATCH request (RFC 5789). Takes what `get` does, and a body."""
+    with Client() as client:
+        return client.patch(url, **options)
+
+
+def delete(url: URLTypes, **options: Unpack[BodyOptions]) -> Response:
+    """A DELETE request (RFC 9110, section 9.3.5). Takes what `get` does, and a body."""
+    with Client() as client:
+        return client.delete(url, **options)
 
 
 def parallel(

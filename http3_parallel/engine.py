@@ -28,7 +28,7 @@ from .workers import Registry, Workers
 
 __all__ = ["ClientEngine"]
 
-logger = logging.getLogger("http3_parallel")
+_logger = logging.getLogger("http3_parallel")
 
 #: How long closing waits, in seconds, for threads that have nothing left to do.
 _JOIN_SECONDS = 2.0
@@ -38,9 +38,9 @@ class State:
     """What must not be shared with a forked process."""
 
     def __init__(self, dispatcher: Dispatcher, max_workers: int) -> None:
-        self.pid = os.getpid()
+        self.pid: int = os.getpid()
         self.dispatcher = dispatcher
-        self.workers = Workers(max_workers)
+        self.workers: Workers = Workers(max_workers)
         self.blocks: Registry[Block] = Registry()
 
     def __del__(self) -> None:
@@ -64,7 +64,7 @@ class ClientEngine:
         trust_env: bool,
     ) -> None:
         self.max_workers = max_workers
-        self.closed = False
+        self.closed: bool = False
         self._defaults = defaults
         if dispatch is not None and not isinstance(dispatch, Dispatcher):
             raise TypeError(f"dispatch is a Dispatcher, not {dispatch!r}")
@@ -117,8 +117,8 @@ class ClientEngine:
         try:
             response = driver.run(run(request, settings.policy))
         except Exception as error:
-            if logger.isEnabledFor(logging.DEBUG):
-                logger.debug(
+            if _logger.isEnabledFor(logging.DEBUG):
+                _logger.debug(
                     "%s %s: %s after %.3f s: %s",
                     request.method,
                     request.url.redacted,
@@ -131,8 +131,8 @@ class ClientEngine:
         response.elapsed = datetime.timedelta(seconds=time.perf_counter() - started)
         if not settings.policy.allow_redirects and response.is_redirect:
             response._follow = lambda redirect: self._follow(request, redirect, settings)
-        if logger.isEnabledFor(logging.DEBUG) and response.request is not None:
-            logger.debug(
+        if _logger.isEnabledFor(logging.DEBUG) and response.request is not None:
+            _logger.debug(
                 "%s %s: %d in %.3f s",
                 response.request.method,
                 response.request.url.redacted,

@@ -120,7 +120,7 @@ class HTTPError(Exception):
         request: Request | None = None,
         method: str | None = None,
         url: object = None,
-        tag: object = None,
+        tag: typing.Any = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -163,7 +163,7 @@ class HTTPError(Exception):
         cause = state.pop("__cause__", None)
         self.__dict__.update(state)
         if cause is not None:
-            self.__cause__ = PickledCause(cause)
+            self.__cause__: BaseException | None = PickledCause(cause)
 
 
 def redacted_text(url: object) -> str:

@@ -69,7 +69,7 @@ class Place:
 
     def __init__(self, handle: PendingResponse, host: typing.Hashable) -> None:
         self.handle: PendingResponse | None = handle
-        self.host = host
+        self.host: typing.Hashable = host
 
 
 class PendingResponse:
@@ -108,10 +108,10 @@ class PendingResponse:
         completions: Completions,
         request: Request | None,
         settings: typing.Any,
-        tag: object,
+        tag: typing.Any,
     ) -> None:
         #: The object given as ``tag=``; also on the response, and on the error.
-        self.tag = tag
+        self.tag: typing.Any = tag
         self._block = block
         self._completions = completions
         self._request = request

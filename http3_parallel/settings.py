@@ -103,11 +103,11 @@ class Defaults:
         default_encoding: str | None = None,
     ) -> None:
         self.given_auth = auth
-        self.cookies = Cookies(cookies)
-        self.base_url = None if base_url is None else URL(base_url)
-        self.headers = Headers(headers)
-        self.params = QueryParams(params)
-        self.reception = Reception(
+        self.cookies: Cookies = Cookies(cookies)
+        self.base_url: URL | None = None if base_url is None else URL(base_url)
+        self.headers: Headers = Headers(headers)
+        self.params: QueryParams = QueryParams(params)
+        self.reception: Reception = Reception(
             Hooks.of(event_hooks),
             check_count("max_response_size", max_response_size, 0),
             _check_charset(default_encoding),

@@ -36,11 +36,11 @@ class Context:
         stream: bool = False,
         timings: Timings | None = None,
     ) -> None:
-        self.timeout = timeout
-        self.ssl = ssl
-        self.abort = abort
-        self.stream = stream
-        self.timings = Timings() if timings is None else timings
+        self.timeout: TimeoutConfig = timeout
+        self.ssl: SSLConfig = ssl
+        self.abort: Abort = abort
+        self.stream: bool = stream
+        self.timings: Timings = Timings() if timings is None else timings
 
 
 class Dispatcher:

@@ -85,9 +85,9 @@ class _Opening:
         self.abort = abort
         self.wake = wake
         self.timings = timings
-        self.budget = Budget(seconds)
+        self.budget: Budget = Budget(seconds)
         # With whom it is at the moment, for errors.
-        self.peer = route.authority
+        self.peer: str = route.authority
         # The TLS socket that carries another, if any.
         self.carrier: ssl.SSLSocket | None = None
 
@@ -236,7 +236,7 @@ class _Steps:
     opening: _Opening | None = None
     sock: typing.Any
     #: Bytes of the present request that the system has taken.
-    taken = 0
+    taken: int = 0
 
     def _new_conn(self) -> socket.socket:
         assert self.opening is not None
@@ -274,9 +274,9 @@ class Connection:
     __slots__ = ("_hold", "http", "route", "trust_env", "wake")
 
     def __init__(self, route: Route, trust_env: bool) -> None:
-        self.route = route
-        self.trust_env = trust_env
-        self.wake = Wake()
+        self.route: Route = route
+        self.trust_env: bool = trust_env
+        self.wake: Wake = Wake()
         self.http: _Plain | _TLS | None = None
         # http.client closes the socket when it has read the last byte, or before. Closing is
         # not its business, since an abort may be about to shut down that very descriptor: a

@@ -101,7 +101,7 @@ class Exchange:
         self._lease = lease
         #: Whether, as far as the request goes, the connection can serve again: it was sent
         #: whole, and did not ask for the end.
-        self.may_reuse = False
+        self.may_reuse: bool = False
 
     def run(self) -> ResponseReader:
         """

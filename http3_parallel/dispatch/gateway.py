@@ -211,16 +211,16 @@ class Head:
         self._abort = abort
         self._reports = reports
         #: 0 until the app has called `start_response`.
-        self.status = 0
+        self.status: int = 0
         self.fields: list[tuple[bytes, bytes]] = []
         #: Whether it is final.
-        self.is_sent = False
+        self.is_sent: bool = False
         #: What has come of the body and was not taken yet; none of them empty.
         self.pieces: collections.deque[bytes] = collections.deque()
         #: Bytes still to come, by the Content-Length; None without one.
         self.missing: int | None = None
         #: Whether more came than that.
-        self.is_cut = False
+        self.is_cut: bool = False
         self.reported: list[BaseException] = []
 
     @property

@@ -89,6 +89,7 @@ class ResponseReader(http.client.HTTPResponse):
 
     # There before __init__ sets it: an interrupt in between would trip the base's finalizer.
     fp: typing.Any = None
+    chunk_left: int | None
     length: int | None
     chunked: bool
     will_close: bool
@@ -99,7 +100,7 @@ class ResponseReader(http.client.HTTPResponse):
         self.sock = sock
         self.raw_headers: list[tuple[bytes, bytes]] = []
         self.begun_at: float | None = None
-        self.has_surplus = False
+        self.has_surplus: bool = False
 
     @property
     def has_body(self) -> bool:

@@ -38,7 +38,7 @@ class Budget:
     __slots__ = ("_end", "seconds")
 
     def __init__(self, seconds: float | None) -> None:
-        self.seconds = seconds
+        self.seconds: float | None = seconds
         self._end = None if seconds is None else time.monotonic() + seconds
 
     def remaining(self) -> float | None:

@@ -59,7 +59,7 @@ class BodySource:
     can_replay = False
 
     def __init__(self, size: int | None = None) -> None:
-        self.size = size
+        self.size: int | None = size
 
     @property
     def is_whole(self) -> bool:

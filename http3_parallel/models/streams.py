@@ -50,8 +50,8 @@ class ResponseStream:
         # Only ever tried, never waited for. Reentrant, since a KeyboardInterrupt right after
         # acquire() leaves it locked, and this thread must then still be able to close.
         self._lock = threading.RLock()
-        self.begun = False
-        self.closed = False
+        self.begun: bool = False
+        self.closed: bool = False
 
     def on_close(self, callback: Callable[[], object]) -> None:
         """Call `callback` once, when the body ends or is given up; now if it already has."""

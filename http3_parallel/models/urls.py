@@ -285,9 +285,9 @@ class Origin:
     def __init__(self, url: URLTypes) -> None:
         if not isinstance(url, URL):
             url = URL(url)
-        self.is_ssl = url.is_ssl
-        self.host = url.host
-        self.port = url.port
+        self.is_ssl: bool = url.is_ssl
+        self.host: str = url.host
+        self.port: int | None = url.port
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Origin):
