@@ -241,3 +241,29 @@ def test_what_waited_in_line_was_queued_for_that_long() -> None:
 
     assert len(queued) == 50
     assert all(at is not None and at >= 0 for at in queued)
+
+
+def test_settings_pickle() -> None:
+    defaults = http3.Client(
+        auth=http3.BearerAuth("token"),
+        cookies={"a": "1"},
+        headers={"X-Key": "2"},
+        params={"b": "3"},
+        retries=http3.Retry(4),
+        timeout=5,
+        base_url=URL,
+        max_response_size=6,
+        event_hooks={"response": [http3.Response.raise_for_status]},
+    )._defaults
+
+    copied = pickle.loads(pickle.dumps(defaults))
+
+    assert copied.cookies["a"] == "1"
+    assert copied.headers == defaults.headers
+    assert copied.params == defaults.params
+    assert copied.retries == defaults.retries
+    assert copied.reception == defaults.reception
+    request, settings = copied.prepare("GET", "page", {})
+    assert str(request.url) == URL + "page?b=3"
+    assert settings.timeout == http3.TimeoutConfig(5)
+    assert settings.policy.cookies is copied.cookies
