@@ -55,7 +55,7 @@ from .pending import (
     PendingResponse,
     Place,
 )
-from .workers import Timer, Workers, guarded
+from .workers import Lifeless, Timer, Workers, guarded
 
 __all__ = ["Block", "Engine"]
 
@@ -132,13 +132,13 @@ class Block:
     ) -> None:
         self.max_workers = max_workers
         self.deadline = deadline
-        self.expires = None if deadline is None else time.monotonic() + deadline
+        self.expires: float | None = None if deadline is None else time.monotonic() + deadline
         self._engine = engine
         self._workers = workers
         self._own_workers = own_workers
         self._limits_hosts = max_per_host is not None
-        self.pid = os.getpid()
-        self.lock = threading.RLock()
+        self.pid: int = os.getpid()
+        self.lock: threading.RLock = threading.RLock()
         self._closed = False
         self._expired = False
         self._timer: Timer | None = None
@@ -166,7 +166,8 @@ class Block:
             )
         if self._closed:
             raise ParallelClosed(
-                "this block was closed, by leaving it or by close() in another thread; open another"
+                "this block was closed: by leaving it, by close() in another thread, or because "
+                "the process ends; open another"
             )
 
     # Taking requests in.
@@ -273,6 +274,11 @@ class Block:
             if self._line:
                 self._add_runner()
         self._workers.ensure()
+
+    def wait(self, signal: Signal, timeout: float | None) -> bool:
+        """Wait for a request to end; see `Workers.wait`."""
+        self.staff()
+        return self._workers.wait(signal, timeout)
 
     def make_future(self, handle: PendingResponse) -> HandleFuture:
         if os.getpid() != self.pid:
@@ -548,9 +554,11 @@ class Block:
 
 
 def _unavailable(error: BaseException, handle: PendingResponse) -> HTTPError:
+    advice = "lower max_workers, or the number of threads of the process"
     failure = WorkersUnavailable(
-        f"no thread could be started to run the request: {error}; lower max_workers, or the "
-        "number of threads of the process",
+        f"no thread runs the request: {error}"
+        if isinstance(error, Lifeless)
+        else f"no thread could be started to run the request: {error}; {advice}",
         request=handle.request,
         tag=handle.tag,
     )

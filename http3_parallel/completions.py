@@ -108,9 +108,8 @@ class Completions:
                     f"no response completed within {timeout} s; the requests go on: wait again, "
                     "or cancel() them"
                 )
-            block.staff()
             try:
-                waiting = signal.wait(None if end is None else end - time.monotonic())
+                waiting = block.wait(signal, None if end is None else end - time.monotonic())
             finally:
                 with block.lock:
                     _forget(signal, self._waiters)
@@ -134,8 +133,7 @@ class Completions:
                 handle._waiters.append(signal)
                 self.remove(handle)
             if handle._state not in ENDED:
-                block.staff()
-                signal.wait(timeout)
+                block.wait(signal, timeout)
         finally:
             with block.lock:
                 _forget(signal, handle._waiters)

@@ -13,7 +13,8 @@ request could not:
 2. *Nobody waits behind a worker that is not there.* Whether another thread is needed is
    decided from levels, not events: jobs waiting against workers idle, looked at again after
    each submit and each time a worker stops being idle, and by `ensure()` before a long wait.
-   Asking once too often does nothing; a missed request is made up for by the next.
+   Asking once too often does nothing; a missed request is made up for by the next. If threads
+   are started and never run, `wait()` finds out.
 3. *The interpreter's exit does not run the queue first*, as an executor's does: see
    `end_at_exit`.
 
@@ -37,15 +38,30 @@ from concurrent.futures import ThreadPoolExecutor
 
 from .aborting import Signal
 
-__all__ = ["Job", "Registry", "Timer", "Workers", "end_at_exit", "guarded"]
+__all__ = ["Job", "Lifeless", "Registry", "Timer", "Workers", "end_at_exit", "guarded"]
 
 _T = typing.TypeVar("_T")
 
 #: The longest single wait of the foreman: what a C wait takes is less than what a float can say.
 _LONGEST_WAIT = 3600.0
 
+#: A thread that waits for a job looks so many times, for so many seconds each, for a sign of life
+#: of the pool's. Counted, not timed: while the whole process stands still, nobody can give one.
+_LOOKS, _LOOK = 50, 0.1
+
 #: Seconds between two looks at whether the interpreter exits, where nothing tells.
 _EXIT_POLL = 0.1
+
+
+class Lifeless(RuntimeError):
+    """Threads can be started, and do not run."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "no thread has come to life in this process, which may have been forked from one "
+            "with threads without Python's knowledge; under uWSGI, give it --enable-threads, and "
+            "--lazy-apps or --py-call-uwsgi-fork-hooks"
+        )
 
 
 class Job(typing.Protocol):
@@ -67,7 +83,7 @@ class Timer:
     __slots__ = ("_target", "when")
 
     def __init__(self, when: float, target: Expirable) -> None:
-        self.when = when
+        self.when: float = when
         self._target: Expirable | None = target
 
     def __lt__(self, other: Timer) -> bool:
@@ -86,7 +102,9 @@ class Timer:
             target.expire()
 
 
-_current = threading.local()
+#: Whose worker a thread is. By thread, not in a `threading.local`: one made before gevent replaced
+#: the threads would be the same for all of its.
+_serving: weakref.WeakKeyDictionary[threading.Thread, Workers] = weakref.WeakKeyDictionary()
 _logger = logging.getLogger("http3_parallel")
 
 
@@ -134,11 +152,14 @@ class Workers:
         self._idle = 0
         self._foremen: list[_Foreman] = []
         self._stopped = False
+        # Whether a worker has ever run, and what to refuse jobs with while none has for too long.
+        self._alive = False
+        self._lifeless: Lifeless | None = None
 
     @staticmethod
     def current() -> Workers | None:
         """The pool whose worker the calling thread is."""
-        return getattr(_current, "workers", None)
+        return _serving.get(threading.current_thread())
 
     @staticmethod
     def on_foreman() -> bool:
@@ -152,6 +173,8 @@ class Workers:
         self._jobs.put(job)
         if self._stopped:
             self._refuse(RuntimeError("the workers were stopped"))
+        elif self._lifeless is not None and not self._alive:
+            self._refuse(self._lifeless)
         else:
             self.ensure()
 
@@ -159,6 +182,25 @@ class Workers:
         """Have a thread started if one is needed. Makes up for a submit that was interrupted."""
         if self._jobs.qsize() > self._idle and self._threads < self.max_workers:
             self._tell_foreman(self._grow)
+
+    def wait(self, signal: Signal, timeout: float | None) -> bool:
+        """
+        `signal.wait(timeout)`, for those who wait for a job. If no worker comes to life while
+        they do, all jobs are refused, rather than waited for in vain.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        for _ in range(_LOOKS):
+            if self._alive:
+                break
+            left = _LOOK if end is None else min(_LOOK, end - time.monotonic())
+            if signal.wait(left):
+                return True
+            if left < _LOOK:
+                return False
+        else:
+            self._lifeless = Lifeless()
+            self._refuse(self._lifeless)
+        return signal.wait(None if end is None else end - time.monotonic())
 
     @property
     def crowded(self) -> bool:
@@ -189,7 +231,7 @@ class Workers:
     def stop(self, timeout: float) -> None:
         """End all threads; wait for them at most `timeout` seconds. May be called again."""
         self.stop_soon()
-        if Workers.current() is not self:
+        if Workers.current() is not self and self._lifeless is None:
             end = time.monotonic() + timeout
             for foreman in list(self._foremen):
                 if foreman is not threading.current_thread():
@@ -235,6 +277,7 @@ class Workers:
     # The foreman's thread.
 
     def _foreman(self) -> None:
+        self._lifeless = None  # it only took long
         executor = ThreadPoolExecutor(self.max_workers, thread_name_prefix="http3_parallel")
         timers: list[Timer] = []
         sweep_at = 64
@@ -300,7 +343,8 @@ class Workers:
     # A worker's thread.
 
     def _work(self) -> None:
-        _current.workers = self
+        _serving[threading.current_thread()] = self
+        self._alive = True
         while True:
             job = self._jobs.get()
             if job is None:

@@ -13,6 +13,7 @@ import weakref
 import pytest
 
 import http3_parallel as http3
+import http3_parallel.workers as workers_module
 from http3_parallel import Signal
 from http3_parallel.workers import Registry, Workers
 from scripted import PATIENCE, InstantDispatch, ScriptedDispatch
@@ -306,6 +307,72 @@ def test_a_request_runs_on_the_threads_there_are_or_fails(after, instant, monkey
                 scripted.exchange("/again").respond()
             assert pending.get_response(PATIENCE).status_code == 200
     wait_until(lambda: threading.active_count() <= before)
+
+
+# Threads that are started and never run.
+
+
+class Stillborn:
+    """In the place of the system's call: threads that it starts do not run before `revive`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._start = _thread.start_new_thread
+        self._waiting: list[tuple[typing.Any, ...]] = []
+        monkeypatch.setattr(_thread, "start_new_thread", self._start_later)
+        monkeypatch.setattr(workers_module, "_LOOKS", 3)
+
+    def _start_later(self, *args: typing.Any) -> int:
+        self._waiting.append(args)
+        return 0
+
+    def revive(self) -> None:
+        for args in self._waiting:
+            self._start(*args)
+
+
+@pytest.mark.parametrize("wait", ["get_response", "next_response", "loop"])
+def test_a_request_fails_if_no_thread_comes_to_life(wait, monkeypatch):
+    with http3.Client(dispatch=InstantDispatch()) as client:
+        stillborn = Stillborn(monkeypatch)
+        with client.parallel() as parallel, client.parallel() as other:
+            handles = [parallel.get(f"{URL}/{number}") for number in range(3)]
+            another = other.get(f"{URL}/another")
+            for handle in handles:
+                with pytest.raises(http3.WorkersUnavailable, match="--enable-threads"):
+                    if wait == "get_response":
+                        handle.get_response(PATIENCE)
+                    elif wait == "next_response":
+                        parallel.next_response(PATIENCE)
+                    else:
+                        next(iter(parallel)).get_response()
+            assert another.done()
+        with client.parallel() as parallel:
+            late = parallel.get(f"{URL}/late")
+            assert late.done(), "it is known by now"
+        assert client.get(f"{URL}/plain").text == "/plain"
+        stillborn.revive()
+        with client.parallel() as parallel:
+            # The first may still be refused: nobody knows yet that there are threads.
+            wait_until(lambda: answers(parallel))
+
+
+def answers(parallel: http3.Parallel) -> bool:
+    try:
+        return parallel.get(f"{URL}/alive").get_response(PATIENCE).text == "/alive"
+    except http3.WorkersUnavailable:
+        return False
+
+
+def test_who_waits_for_less_is_told_so_and_may_wait_again(monkeypatch):
+    with http3.Client(dispatch=InstantDispatch()) as client:
+        Stillborn(monkeypatch)
+        with client.parallel() as parallel:
+            pending = parallel.get(f"{URL}/a")
+            with pytest.raises(http3.WaitTimeout):
+                pending.get_response(timeout=0.01)
+            assert not pending.done()
+            with pytest.raises(http3.WorkersUnavailable):
+                pending.get_response()
 
 
 # The clock.
