@@ -186,9 +186,11 @@ class Cookies(MutableMapping[str, str]):
         fields = [value for name, value in headers.raw if name == b"set-cookie"]
         if not fields:
             return
-        now = time.time()
-        host, is_ssl = cookie_host(url), url.is_ssl
-        cookies = [parse_set_cookie(field, url, now) for field in fields]
+        now, host, is_ssl = time.time(), cookie_host(url), url.is_ssl
+        # A microsecond apart, since they are sorted by age.
+        cookies = [
+            parse_set_cookie(field, url, now + place * 1e-6) for place, field in enumerate(fields)
+        ]
         allowed = [cookie for cookie in cookies if cookie and may_set(cookie, host, is_ssl)]
         if allowed:
             self._do(jars.receive, allowed, url)

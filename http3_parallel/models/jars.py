@@ -10,12 +10,12 @@ The guarantees:
 
 1. *A server gets what is its own.* Nothing of a foreign domain or for a public suffix is stored
    or sent, and over ``http`` nothing that is secure is stored, sent, overwritten or evicted.
-2. *A server can exhaust nothing.* Its cookies are limited in size and number, what is left of
-   those that went is removed, and the time a response takes grows with its own length. What
-   the user has put in is neither counted nor evicted.
+2. *A server can exhaust nothing.* Its cookies are limited in size and number, nothing is left of
+   those that went, and no field costs more than one look at each cookie there is. What the
+   user has put in is neither counted nor evicted.
 
 What is used of a jar that is not documented as public, all of it only where it is there:
-`_cookies`, by domain, path and name (a look-up where a scan of 200 cookies takes 150 us),
+`_cookies`, by domain, path and name (a look-up, where a scan of 200 cookies takes 200 us),
 `_cookies_lock` and `_policy`.
 """
 

@@ -198,7 +198,7 @@ _loading: dict[int, threading.Lock] = {}
 
 
 def _load_list() -> None:
-    """Once per process, since that takes 50 ms and 2 MB, and only for those who need it."""
+    """Once per process, since that takes 50 ms and 1 MB, and only for those who need it."""
     # A lock by process: one that another thread holds in `fork()` is held for ever in the child.
     with _loading.setdefault(os.getpid(), threading.Lock()):
         if not _lists:
