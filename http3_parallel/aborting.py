@@ -172,7 +172,10 @@ class Abort:
 
     @contextlib.contextmanager
     def user_code(self) -> typing.Iterator[None]:
-        """Around code of the user's, which cannot be interrupted and is not waited for."""
+        """
+        Around code of the user's, which cannot be interrupted and is not waited for. An abort calls
+        the wake-up that is registered all the same: for those who rely on its outcome.
+        """
         with self._lock:
             outer = self._in_user_code
             self._in_user_code = outer or self._error is None

@@ -201,6 +201,14 @@ def test_code_of_the_users_is_not_waited_for():
     assert abort.abort(cancelled), "afterwards it is sure to end soon"
 
 
+def test_what_is_registered_is_woken_while_code_of_the_users_runs():
+    abort, woken = Abort(), []
+    abort.blocked_on(lambda: woken.append(1))
+    with pytest.raises(RequestCancelled), abort.user_code():
+        assert not abort.abort(cancelled)
+        assert woken == [1]
+
+
 def test_code_of_the_users_may_be_nested():
     abort = Abort()
     with abort.user_code():

@@ -13,6 +13,8 @@ import time
 import typing
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import http3_parallel as http3
 from http3_parallel.auth import DigestAuth, digest
@@ -247,10 +249,11 @@ def test_each_algorithm_is_echoed_as_it_was_sent(algorithm: str, form: str) -> N
         ("us\u00e9r", "\u20ac", "", b'username="us\xc3\xa9r"', b"us\xc3\xa9r:r:\xe2\x82\xac"),
         (b"us\xff", b"\x00\xfe", "", b'username="us\xff"', b"us\xff:r:\x00\xfe"),
         ("us\u00e9r", "p\u00e4ss", "utf-8", b"username*=UTF-8''us%C3%A9r", None),
+        (b"us\xc3\xa9r", b"\xff", "UTF-8", b"username*=UTF-8''us%C3%A9r", b"us\xc3\xa9r:r:\xff"),
         ("user", "p\u00e4ss", "UTF-8", b'username="user"', b"user:r:p\xc3\xa4ss"),
         ("a'*b (c)", "x", "UTF-8", b'username="a\'*b (c)"', b"a'*b (c):r:x"),
         ('a"b\\c', "x", "", b'username="a\\"b\\\\c"', b'a"b\\c:r:x'),
-        ("a:b", "x", "", b'username="a:b"', b"a:b:r:x"),
+        ("a:b\t", "x\n", "", b'username="a:b\t"', b"a:b\t:r:x\n"),
         ("", "", "", b'username=""', b":r:"),
     ],
 )
@@ -375,6 +378,27 @@ def test_a_long_field_takes_no_long_time(piece: bytes) -> None:
     assert time.monotonic() - started < 2  # a quadratic one takes a minute
 
 
+@given(st.lists(st.binary()))
+def test_anything_can_be_parsed(fields: list[bytes]) -> None:
+    for challenge in parse_challenges(fields):
+        assert challenge.scheme
+    for field in fields:
+        parse_parameters(field)
+
+
+@given(st.dictionaries(st.sampled_from("abcdef"), st.binary(), min_size=1), st.booleans())
+def test_what_is_quoted_comes_out_as_it_was(values: dict[str, bytes], with_commas: bool) -> None:
+    text = {name: value.decode("latin-1") for name, value in values.items()}
+    pairs = [f"{name}={digest._quoted(value)}" for name, value in text.items()]
+    field = "Scheme " + (", " if with_commas else " ").join(pairs)
+    other = "Other t0ken68=="
+    assert parse_challenges([f"{field},{other}, {field}".encode("latin-1")]) == [
+        Challenge("scheme", text),
+        Challenge("other", {}, "t0ken68=="),
+        Challenge("scheme", text),
+    ]
+
+
 def offer(algorithm: str | None = None, nonce: str = "n", **parameters: str) -> str:
     fields = {"realm": '"r"', "nonce": f'"{nonce}"', "qop": '"auth"', **parameters}
     if algorithm is not None:
@@ -468,6 +492,14 @@ def test_the_first_request_says_nothing_of_the_user() -> None:
     request = http3.Request("GET", URL, headers={"Authorization": "Bearer x"})
     assert Exchange(DigestAuth("u", "p"), request).authorization is None
     assert request.headers["authorization"] == "Bearer x", "the user's own request stays"
+
+
+def test_a_server_that_asks_for_nothing_gets_nothing() -> None:
+    auth = DigestAuth("u", "p")
+    for _ in range(2):
+        exchange = Exchange(auth)
+        assert exchange.authorization is None
+        assert exchange.answer(ok()).sent is None
 
 
 def test_a_nonce_that_was_accepted_is_used_from_then_on_and_counted() -> None:
@@ -691,7 +723,7 @@ def test_a_user_name_or_password_that_is_no_text_is_refused_at_once(pair: typing
         DigestAuth(*pair)
 
 
-@pytest.mark.parametrize("name", ["a\r\nb", "\0", b"\x7f", "a\tb"])
+@pytest.mark.parametrize("name", ["a\r\nb", "\0", b"\x7f", "a\x1bb"])
 def test_a_user_name_with_a_control_character_is_refused_at_once(name: str | bytes) -> None:
     with pytest.raises(ValueError, match="control character"):
         DigestAuth(name, "secret")

@@ -37,7 +37,8 @@ __all__ = ["DigestAuth"]
 #: Sessions, origins and nonces that are remembered; a forgotten one costs one more request.
 _MOST_KEPT = 1000
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# What no header may contain (RFC 9110, section 5.5).
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 #: RFC 8187, section 3.2.1, beside letters and digits.
 _ATTR_CHARS = "!#$&+-.^_`|~"
 
