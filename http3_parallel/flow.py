@@ -184,7 +184,7 @@ class _Attempts:
         nothing_stored = store is None or store._is_empty
         if nothing_stored and not policy.fresh and (own is None or own._is_empty):
             return request
-        given = request.headers.get("cookie")
+        given = _cookie_header(request)
         if given is not None:
             # The user's stands in place of what the store had when it was given.
             if store is None or not policy.fresh:
@@ -255,10 +255,16 @@ def _kind_of(error: HTTPError) -> Kind | None:
     return None
 
 
+def _cookie_header(request: Request) -> str | None:
+    """Whatever bytes it has come out again as they are."""
+    values = [value for name, value in request.headers.raw if name == b"cookie"]
+    return b"; ".join(values).decode("utf-8", "surrogateescape") if values else None
+
+
 def _with_cookie_header(request: Request, header: str) -> Request:
     new = request._replace()
     if header:
-        new.headers["cookie"] = header
+        new.headers["cookie"] = header.encode("utf-8", "surrogateescape")
     else:
         del new.headers["cookie"]
     return new
@@ -275,7 +281,7 @@ def _name(pair: str) -> str:
 
 def _names_set(response: Response) -> list[str]:
     lines = [value for name, value in response.headers.raw if name == b"set-cookie"]
-    return [_name(line.decode("latin-1")) for line in lines]
+    return [_name(line.decode("utf-8", "surrogateescape")) for line in lines]
 
 
 def follow(
@@ -285,7 +291,7 @@ def follow(
     What a redirect makes of `request` (RFC 9110, section 15.4), which may have been sent with
     credentials and cookies added. Raises a `RedirectError`, or `InvalidURL`.
     """
-    sent = response.request or request
+    sent = request if response.request is None else response.request
     if len(history) >= max_redirects:
         raise TooManyRedirects(
             f"more than {max_redirects} redirects; raise max_redirects if that is right",

@@ -321,6 +321,33 @@ def test_a_request_has_its_own_cookies_only() -> None:
     assert dict(http3.Request("GET", A).cookies) == {}
 
 
+@pytest.mark.parametrize("value", ["Zoë".encode(), b"Zo\xeb"], ids=["UTF-8", "none"])
+def test_bytes_that_are_no_ascii_come_back_as_they_were_set(value: bytes) -> None:
+    class Bytes(http3.Dispatcher):
+        def __init__(self) -> None:
+            self.sent: list[bytes] = []
+
+        def send(self, request: http3.Request, context: http3.Context) -> http3.Response:
+            self.sent += [sent for name, sent in request.headers.raw if name == b"cookie"]
+            headers = http3.Headers([(b"Set-Cookie", b"name=" + value + b"; Path=/")])
+            if request.url.path == "/redirect":
+                headers["location"] = "/page"
+            status = 302 if request.url.path == "/redirect" else 200
+            return http3.Response(status, headers=headers, request=request)
+
+    dispatch = Bytes()
+    with http3.Client(dispatch=dispatch) as client:
+        client.get(A)
+        client.get(A)
+        client.get(A + "redirect", headers={"Cookie": b"own=" + value + b"; name=old"})
+
+    assert dispatch.sent == [
+        b"name=" + value,
+        b"own=" + value + b"; name=old",
+        b"name=" + value + b"; own=" + value,
+    ]
+
+
 def test_junk_in_set_cookie_harms_nothing() -> None:
     sites = Sites({A: sets("", "=", ";", ";=;", "a=" + "x" * 10_000, "fine=1; Path=/")})
     with http3.Client(dispatch=sites) as client:

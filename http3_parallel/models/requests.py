@@ -157,9 +157,10 @@ class Request:
     def _cookies_in_header(self) -> bool:
         """Whether its Cookie header is that of its `cookies`, and not one of the user's."""
         cookies = self._cookies
-        if cookies is None or cookies._is_empty or "cookie" not in self.headers:
+        values = [value for name, value in self.headers.raw if name == b"cookie"]
+        if cookies is None or cookies._is_empty or len(values) != 1:
             return False
-        return self.headers["cookie"] == cookies._header(self.url)
+        return values[0].decode("utf-8", "surrogateescape") == cookies._header(self.url)
 
     @property
     def content(self) -> bytes:
