@@ -5,15 +5,18 @@ from __future__ import annotations
 import _thread
 import collections
 import contextvars
+import errno
 import functools
 import gc
 import gzip
 import io
 import itertools
 import logging
+import pathlib
 import sys
 import threading
 import time
+import types
 import typing
 import weakref
 import wsgiref.validate
@@ -28,6 +31,8 @@ Environ = dict[str, typing.Any]
 App = typing.Callable[[Environ, typing.Any], typing.Any]
 
 TEXT = [("Content-Type", "text/plain")]
+
+LIBRARY = str(pathlib.Path(http3.__file__).parent)
 
 
 def client_of(app: typing.Any, **options: typing.Any) -> http3.Client:
@@ -512,6 +517,23 @@ def test_what_the_source_of_the_body_raises_comes_out_whatever_the_app_does(
     assert not caplog.records
 
 
+class Interrupted:
+    """An iterator that a signal interrupts, again and again."""
+
+    def __iter__(self) -> typing.Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        raise InterruptedError(errno.EINTR, "once more")
+
+
+@pytest.mark.parametrize("read", [read_whole, read_in_bits, read_lines])
+def test_a_source_that_is_interrupted_is_not_asked_for_ever(read: typing.Any) -> None:
+    with client_of(echoing(read)) as client:
+        with pytest.raises(InterruptedError):
+            client.post("http://x/", data=Interrupted())
+
+
 # Apps of every kind.
 
 
@@ -871,6 +893,56 @@ def test_ctrl_c_as_the_app_returns_does_not_lose_what_it_returned() -> None:
     assert body.closes == 1
 
 
+class Strike:
+    """
+    Ctrl-C at the instant of that number. Python runs signal handlers where a function is entered
+    and where one in C returns, and calls this there.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    def __call__(self, frame: types.FrameType, event: str, argument: typing.Any) -> None:
+        if event in ("call", "c_return") and frame.f_code.co_filename.startswith(LIBRARY):
+            self.left -= 1
+            if self.left < 0:
+                sys.setprofile(None)
+                raise KeyboardInterrupt
+
+
+def interrupt(client: http3.Client, number: int, method: str) -> bool:
+    """Make a request. Returns whether it had come to the instant of that number."""
+    strike = Strike(number)
+    try:
+        sys.setprofile(strike)
+        client.request(method, "http://x/")
+        sys.setprofile(None)
+    except KeyboardInterrupt:
+        pass
+    return strike.left < 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("pieces", [[b"a", b"b"], []])
+def test_ctrl_c_at_any_instant_leaves_nothing_open(method: str, pieces: list[bytes]) -> None:
+    opened: list[Body] = []
+
+    def app(environ: Environ, start_response: typing.Any) -> typing.Any:
+        start_response("200 OK", TEXT)
+        opened.append(Body(*pieces))
+        return opened[-1]
+
+    with client_of(app) as client:
+        client.get("http://x/")
+        number = next(
+            number for number in itertools.count() if not interrupt(client, number, method)
+        )
+    assert number > 50
+    assert len(opened) > 20
+    assert {body.closes for body in opened} == {1}
+
+
 @every_way
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), MyExit(), GeneratorExit()])
 @pytest.mark.parametrize("raises", [True, False])
@@ -1106,7 +1178,7 @@ def fails_at_once(environ: Environ, start_response: typing.Any) -> typing.Any:
 
 
 def fails_after_start_response(environ: Environ, start_response: typing.Any) -> typing.Any:
-    start_response("200 OK", TEXT)
+    start_response("200 OK", [("Content-Length", "5")])
     raise Mine("what I said")
 
 
@@ -1601,6 +1673,15 @@ def weak_reported(environ: Environ, start_response: typing.Any) -> typing.Any:
     return [b"x"]
 
 
+def weak_reported_late(environ: Environ, start_response: typing.Any) -> typing.Any:
+    start_response("200 OK", TEXT)(b"x")
+    try:
+        raise Weak
+    except Weak:
+        start_response("500 Oh", TEXT, sys.exc_info())
+    return []
+
+
 def weak_source(environ: Environ, start_response: typing.Any) -> typing.Any:
     return environ["wsgi.input"].read()
 
@@ -1612,7 +1693,15 @@ def raises_weak() -> typing.Iterator[bytes]:
 
 @pytest.mark.parametrize("raises", [True, False])
 @pytest.mark.parametrize(
-    "app", [weak_at_once, weak_after_write, weak_in_the_middle, weak_reported, weak_source]
+    "app",
+    [
+        weak_at_once,
+        weak_after_write,
+        weak_in_the_middle,
+        weak_reported,
+        weak_reported_late,
+        weak_source,
+    ],
 )
 def test_errors_are_in_no_cycle(
     app: App, raises: bool, no_collector: None, monkeypatch: pytest.MonkeyPatch

@@ -23,7 +23,9 @@ from __future__ import annotations
 import contextvars
 import inspect
 import logging
+import operator
 import typing
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 
 from ..aborting import Abort
@@ -45,6 +47,7 @@ WSGIApp = Callable[[dict[str, typing.Any], Callable[..., typing.Any]], Iterable[
 _logger = logging.getLogger("http3_parallel")
 
 _END = object()
+_CLOSE = operator.methodcaller("close")
 
 
 class WSGIDispatch(Dispatcher):
@@ -134,11 +137,13 @@ class _Call:
     """
 
     __slots__ = (
+        "__weakref__",
         "_abort",
         "_broken",
         "_context",
         "_ended",
         "_failures",
+        "_finalizer",
         "_head",
         "_iterator",
         "_raises",
@@ -163,6 +168,10 @@ class _Call:
         self._context = contextvars.copy_context()
         #: What the app returned, until it is closed.
         self._returned: list[typing.Any] = []
+        # PEP 3333 makes no exception for a response that is dropped unread. Not a __del__, which
+        # would run for every response, and swallow a KeyboardInterrupt that strikes there.
+        self._finalizer = weakref.finalize(self, _close_returned, self._returned, self._context)
+        self._finalizer.atexit = False
         self._iterator: Iterator[object] = iter(())
         self._ended = False
         #: What is raised after the pieces that are there.
@@ -233,23 +242,15 @@ class _Call:
         except Exception:
             self._log("the app failed when its response was closed")
 
-    def __del__(self) -> None:
-        # PEP 3333 makes no exception for a response that nobody reads.
-        if getattr(self, "_returned", None):  # not there if __init__ was interrupted
-            self._close()
-
     def _close(self) -> None:
-        returned, self._returned = self._returned, []
         self._ended = True
         self._failures.clear()
         self._head.reported.clear()
         try:
-            for result in returned:
-                close = getattr(result, "close", None)
-                if close is not None:
-                    self._context.run(close)
+            _close_returned(self._returned, self._context)
         finally:
             self._iterator = iter(())
+            self._finalizer.detach()
 
     # Running code of the app's.
 
@@ -320,6 +321,17 @@ class _Call:
     def _log(self, message: str) -> None:
         request = self._request
         _logger.error("%s %s: %s", request.method, request.url.redacted, message, exc_info=True)
+
+
+def _close_returned(returned: list[typing.Any], context: contextvars.Context) -> None:
+    """Close what is in there, if it can be closed, and take it out: so it is closed once."""
+    if returned and not hasattr(returned[0], "close"):
+        returned.clear()
+    if returned:
+        # An exception of a signal handler can come before this, or when it has been called.
+        result = returned[0]
+        del returned[:]
+        context.run(_CLOSE, result)
 
 
 def _broken_by(failure: Exception) -> ReadError:
