@@ -55,7 +55,11 @@ def test_the_codes_of_the_standard_library_are_all_there(status: http.HTTPStatus
     ("value", "name", "phrase"),
     [
         (103, "EARLY_HINTS", "Early Hints"),
+        (200, "OK", "OK"),
         (203, "NON_AUTHORITATIVE_INFORMATION", "Non-Authoritative Information"),
+        (207, "MULTI_STATUS", "Multi-Status"),
+        (226, "IM_USED", "IM Used"),
+        (404, "NOT_FOUND", "Not Found"),
         (413, "CONTENT_TOO_LARGE", "Content Too Large"),
         (414, "URI_TOO_LONG", "URI Too Long"),
         (416, "RANGE_NOT_SATISFIABLE", "Range Not Satisfiable"),
