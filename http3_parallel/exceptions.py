@@ -333,13 +333,14 @@ class CookieConflict(HTTPError, LookupError):
 class HTTPStatusError(HTTPError):
     """Raised by `raise_for_status()`; carries the `response`."""
 
-    response: Response | None
+    #: None only if it was raised by hand without one.
+    response: Response
 
     def __init__(
         self, message: str = "", *, response: Response | None = None, **kwargs: typing.Any
     ) -> None:
         super().__init__(message, **kwargs)
-        self.response = response
+        self.response = typing.cast("Response", response)
 
 
 HttpError = HTTPStatusError

@@ -60,7 +60,9 @@ class ReceivedBody:
 
     status_code: int
     headers: Headers
-    request: Request | None
+    #: None only for a response that was made by hand without one. Typed, like `url`, for the
+    #: responses that clients deliver.
+    request: Request
     tag: typing.Any
     # The body decoded, and as it came. One of them is there unless it is in the stream.
     _content: bytes | None
@@ -81,7 +83,7 @@ class ReceivedBody:
     ) -> None:
         self.status_code = status_code
         self.headers = headers if isinstance(headers, Headers) else Headers(headers)
-        self.request = request
+        self.request = typing.cast(Request, request)
         self.tag = None
         self._content = self._raw = self._stream = self._max_size = None
         self._text = self._encoding = self._default_encoding = None

@@ -97,8 +97,7 @@ class Response(ReceivedBody):
         Of the request that this answers, the last one after redirects. None only for a response
         that was made by hand without a request.
         """
-        # Typed for the responses that clients deliver: all of them have one.
-        return typing.cast(URL, None if self.request is None else self.request.url)
+        return None if self.request is None else self.request.url  # typed as `request` is
 
     @property
     def is_error(self) -> bool:
