@@ -331,7 +331,8 @@ def test_leaving_a_block_does_not_wait_for_hooks_that_are_running(event: str) ->
         called.set()
         assert release.wait(PATIENCE)
 
-    with http3.Client(dispatch=InstantDispatch(), event_hooks={event: [hang]}) as client:  # type: ignore[misc]
+    hooks = typing.cast(http3.EventHooks, {event: [hang]})
+    with http3.Client(dispatch=InstantDispatch(), event_hooks=hooks) as client:
         with client.parallel() as parallel:
             handle = parallel.get(URL)
             assert called.wait(PATIENCE)

@@ -64,6 +64,7 @@ def test_auth_is_advanced_by_the_driver_since_it_is_code_of_the_users() -> None:
     assert isinstance(step, Next)
     assert step.value is None
     prepared = next(step.steps)
+    assert isinstance(prepared, http3.Request)
     assert flow.send(prepared) == Send(prepared)
 
     answers = Answers()
