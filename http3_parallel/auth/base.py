@@ -25,10 +25,6 @@ class Auth:
         raise NotImplementedError
 
 
-#: The name that http3 had for it.
-AuthBase = Auth
-
-
 class CallableAuth(Auth):
     """A function that takes the request, as a copy of its own, and returns the one to send."""
 
@@ -43,3 +39,16 @@ class CallableAuth(Auth):
                 f"an auth callable returns the request to send, not {type(changed).__name__}"
             )
         yield changed
+
+
+class AuthBase(Auth):
+    """
+    A scheme as http3 had it: an object that is called with the request, a copy of its own, and
+    returns the one to send.
+    """
+
+    def __call__(self, request: Request) -> Request:
+        raise NotImplementedError
+
+    def steps(self, request: Request) -> AuthSteps:
+        return CallableAuth(self).steps(request)
