@@ -28,6 +28,8 @@ class Parallel(RequestMethods[PendingResponse]):
     __doc__ = f"{__doc__}\n{RequestMethods.__doc__}"
 
     def __init__(self, block: Block, on_close: typing.Callable[[bool], None] | None = None) -> None:
+        if not isinstance(block, Block):
+            raise TypeError("a block is opened by http3.parallel() or Client.parallel()")
         self._block = block
         self._on_close = on_close
         self._completions = Completions(block)
