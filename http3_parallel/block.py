@@ -591,8 +591,9 @@ def _without_locals(error: BaseException) -> BaseException:
     `error`, with a traceback that keeps its places but none of the values there: the request,
     the connection, the body must not live as long as somebody keeps the error.
     """
-    if error.__traceback__ is not None:  # the frame that caught it, still running
-        error.__traceback__ = error.__traceback__.tb_next
+    raised = error.__traceback__  # read once: other threads may be raising it as well
+    if raised is not None:  # the frame that caught it, still running
+        error.__traceback__ = raised.tb_next
     seen: set[int] = set()
     chain: list[BaseException | None] = [error]
     while chain:

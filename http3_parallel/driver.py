@@ -64,7 +64,8 @@ class Driver:
                     argument, resume = error, flow.throw
                 except Exception as error:
                     # Of the user's code, whether that is a dispatcher, auth or a body.
-                    self._add_note(error)
+                    if not isinstance(step, Share):  # which many requests may raise
+                        self._add_note(error)
                     raise
         finally:
             # What is raised refers to this frame: it must not refer back.

@@ -145,6 +145,15 @@ class HTTPError(Exception):
             return self.message
         return f"{self.message} [{self._method} {redacted_text(self._url)}]"
 
+    def _copy(self) -> HTTPError:
+        """To be raised for another request as well, with a tag and a traceback of its own."""
+        new = type(self).__new__(type(self), *self.args)
+        new.__dict__.update(self.__dict__)
+        new.__cause__ = self.__cause__
+        new.__context__ = self.__context__
+        new.__suppress_context__ = self.__suppress_context__
+        return new
+
     def __reduce__(self) -> tuple[typing.Any, ...]:
         state = self.__dict__.copy()
         if self.request is not None:

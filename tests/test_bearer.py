@@ -514,6 +514,39 @@ def test_all_who_waited_raise_what_refresh_raised_and_the_next_request_tries_ane
         assert again.get_response().text == "new2"
 
 
+def test_an_error_of_ours_has_the_tag_of_each_request_that_raises_it(waiting: Waiting) -> None:
+    refresh = waiting.refresh
+    error = http3.ReadTimeout("no token in time", request=http3.Request("POST", URL + "token"))
+    error.__cause__ = OSError("of the network")
+    with waiting.client.parallel() as parallel:
+        handles = [parallel.get(f"{URL}{number}", tag=number) for number in range(20)]
+        refresh.wait_for_call(1)
+        wait_until(lambda: waiting_for(waiting.client.auth) == 19)
+        refresh.release(1, error)
+        for number, handle in enumerate(handles):
+            with pytest.raises(http3.ReadTimeout) as caught:
+                handle.get_response()
+            assert caught.value.tag == number
+            assert caught.value.request is error.request
+            assert caught.value.__cause__ is error.__cause__
+            assert str(caught.value) == str(error)
+
+
+@pytest.mark.skipif(not hasattr(BaseException, "add_note"), reason="Python 3.11")
+def test_what_refresh_raised_gets_no_note_for_each_that_waited(waiting: Waiting) -> None:
+    refresh = waiting.refresh
+    error = Unreachable("no token today")
+    with waiting.client.parallel() as parallel:
+        handles = [parallel.get(f"{URL}{number}") for number in range(20)]
+        refresh.wait_for_call(1)
+        refresh.release(1, error)
+        for handle in handles:
+            with pytest.raises(Unreachable):
+                handle.get_response()
+
+    assert len(getattr(error, "__notes__", [])) == 0
+
+
 def test_an_error_of_ours_in_refresh_comes_out_as_it_is() -> None:
     class Broken(http3.Dispatcher):
         def send(self, request: http3.Request, context: http3.Context) -> http3.Response:

@@ -33,10 +33,11 @@ class BearerAuth(Auth):
     has the token renewed first.
 
     Requests that meet a 401 together, in whatever threads, have `refresh` called once. What it
-    raises, they all raise, the same exception; the next request after that calls it again. It
-    runs in the thread of one of the requests. If that one is ended meanwhile (its block is left,
-    its deadline passes, it is cancelled), another that waits calls `refresh` again at once: it
-    may then run in two threads, and the token counts that is there first.
+    raises, they all raise: the same exception, or of an `HTTPError` a copy with their own tag. The
+    next request after that calls it again. It runs in the thread of one of the requests. If that
+    one is ended meanwhile (its block is left, its deadline passes, it is cancelled), another that
+    waits calls `refresh` again at once: it may then run in two threads, and the token counts that
+    is there first.
 
     Requests that `refresh` makes with this same auth, a block's included, go without a token.
     They must not come from threads that it starts by other means, and waits for: these, unless

@@ -9,8 +9,8 @@ The guarantees of `Shared`:
    leads. When its request is aborted, another one that waits calls the function at once, although
    the first call may go on for as long as it likes. Its result, if it comes before that of the
    others, is used all the same: it is as good; what comes later is dropped.
-3. *A failure is everybody's, once.* All who waited for that call raise the same exception. Who
-   comes later has the function called anew.
+3. *A failure is everybody's, once.* All who waited for that call raise the same exception, of
+   an `HTTPError` a copy, which gets their tag. Who comes later has the function called anew.
 4. *No lock.* A child forked at any instant, an exception of a signal handler at any instant,
    leave nothing locked and nobody waiting for a leader that is gone.
 
@@ -27,6 +27,7 @@ import os
 import typing
 
 from ..aborting import Abort, Signal
+from ..exceptions import HTTPError
 
 if typing.TYPE_CHECKING:
     from types import TracebackType
@@ -72,6 +73,8 @@ class _Failure:
 
     def result(self) -> typing.Any:
         error = self._error
+        if isinstance(error, HTTPError):  # it will have the tag of the request that raises it
+            error = error._copy()
         try:
             # Back to what it was in the function: raised repeatedly, it would grow.
             raise error.with_traceback(self._traceback)
