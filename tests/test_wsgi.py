@@ -25,6 +25,7 @@ import pytest
 
 import http3_parallel as http3
 from http3_parallel.dispatch import WSGIDispatch
+from scenarios import Reader
 from servers import PATIENCE
 
 Environ = dict[str, typing.Any]
@@ -1484,6 +1485,28 @@ def test_a_delivered_stream_is_closed_with_its_block() -> None:
         assert body.closes == 1
         with pytest.raises(http3.HTTPError):
             next(pieces)
+
+
+def test_leaving_a_block_does_not_wait_for_a_body_that_is_being_made() -> None:
+    let_go, entered = threading.Event(), threading.Event()
+
+    class Waits(Body):
+        def __next__(self) -> typing.Any:
+            if self.taken:
+                entered.set()
+                assert let_go.wait(PATIENCE)
+            return super().__next__()
+
+    body = Waits(b"a", b"b", b"c")
+    with client_of(returning(body)) as client:
+        with client.parallel() as parallel:
+            reader = Reader(parallel.get("http://x/", stream=True).get_response(PATIENCE))
+            assert entered.wait(PATIENCE)
+        assert body.closes == 0, "somebody else is in the middle of it"
+        let_go.set()
+        reader.join()
+    assert isinstance(reader.error, http3.RequestCancelled)
+    assert (body.closes, body.taken) == (1, 2)
 
 
 @every_way

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import io
 import logging
 import re
@@ -100,13 +101,9 @@ def build_environ(
     if url.is_ssl:
         environ["HTTPS"] = "on"
     for name, value in request.headers.raw:
-        # An underscore would look like a dash, and pass for a field that a proxy has checked. And
-        # what is meant for a proxy stays with the proxy (RFC 9110, section 11.7.2).
-        if b"_" in name or name == b"proxy-authorization":
+        key = _key_of(name)
+        if key is None:
             continue
-        key = name.decode("latin-1").upper().replace("-", "_")
-        if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-            key = f"HTTP_{key}"
         text = value.decode("latin-1")
         if key in environ:
             text = f"{environ[key]}{'; ' if key == 'HTTP_COOKIE' else ', '}{text}"
@@ -116,6 +113,17 @@ def build_environ(
         request, int(length) if _LENGTH.fullmatch(length) else None, abort, failures
     )
     return environ
+
+
+@functools.lru_cache(256)  # all requests of a program have the same few
+def _key_of(name: bytes) -> str | None:
+    """Where the field of that name is in the environ; None if it is not for apps."""
+    # An underscore would look like a dash, and pass for a field that a proxy has checked. And
+    # what is meant for a proxy stays with the proxy (RFC 9110, section 11.7.2).
+    if b"_" in name or name == b"proxy-authorization":
+        return None
+    key = name.decode("latin-1").upper().replace("-", "_")
+    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
 
 
 def _open_body(

@@ -9,8 +9,8 @@ The guarantees:
 2. *What the app returned is closed once*: at its end, after an error, when the response is closed
    or dropped, and also if a `KeyboardInterrupt` strikes just as the app returns it.
 3. *Both bodies are lazy.* That of the response is made as it is read, by the thread that reads
-   it; that of the request is taken from its source as the app reads. Only what is given to
-   ``write()`` is kept until the app returns.
+   it, and closed by the one that closes it; that of the request is taken from its source as the
+   app reads. Only what is given to ``write()`` is kept until the app returns.
 4. *All of the app runs in one context* of `contextvars`, a copy of the caller's: what the caller
    set is seen, what the app sets stays inside, and a framework that sets a variable in the first
    part of a body can reset it in the last, whichever thread reads that.
