@@ -941,6 +941,7 @@ def test_ctrl_c_at_any_instant_leaves_nothing_open(method: str, pieces: list[byt
         )
     assert number > 50
     assert len(opened) > 20
+    gc.collect()  # a tracer may keep the frames of what was interrupted
     assert {body.closes for body in opened} == {1}
 
 
