@@ -10,16 +10,18 @@ import json
 import pathlib
 import re
 import socket
+import ssl
 import threading
 import typing
 
 import pytest
+import trustme
 
 import http3_parallel as http3
 from http3_parallel import auth, exceptions
 from http3_parallel.dispatch.wsgi import WSGIDispatch
 from scripted import PATIENCE, InstantDispatch
-from servers import Peer, RawServer, Site, response_bytes
+from servers import Peer, RawServer, Site, json_ok, response_bytes
 
 URL = "http://example.com"
 PAGE = pathlib.Path(__file__).parent.parent / "docs" / "from-http3.md"
@@ -289,6 +291,13 @@ def test_next_needs_its_client_open_which_that_of_a_one_shot_call_is_not(server:
         response.next()
 
 
+def test_twenty_redirects_are_followed_by_default() -> None:
+    with http3.Client(dispatch=Redirecting(), base_url=URL) as client:
+        assert len(client.get("/20").history) == client.max_redirects == 20
+        with pytest.raises(http3.TooManyRedirects):
+            client.get("/21")
+
+
 # Auth.
 
 
@@ -362,6 +371,56 @@ def test_the_read_timeout_begins_when_the_request_is_sent(server: Site) -> None:
     assert server.requests[0].body == b"onetwo"
 
 
+def test_as_many_idle_connections_are_kept_as_there_are_workers(server: Site) -> None:
+    number = 12  # http3 kept 10
+    with http3.parallel(max_workers=number) as parallel:
+        for name in ("one", "two"):
+            for _ in range(number):
+                parallel.get(f"{server.url}/wait/{name}")
+            assert server.wait_for_request(f"/wait/{name}", number)
+            server.release(name)
+            for _ in range(number):
+                parallel.next_response(PATIENCE)
+        assert len(server.connections) == number
+
+
+@pytest.mark.parametrize(("max_workers", "hard_limit"), [(4, 100), (200, 200)])
+def test_the_limits_of_a_client_that_was_given_none(max_workers: int, hard_limit: int) -> None:
+    with http3.Client(max_workers=max_workers) as client:
+        limits = client._engine._limits
+    assert limits == http3.PoolLimits(max_workers, hard_limit, 5.0)
+
+
+def test_the_clients_certificate_is_sent_also_where_the_servers_is_not_verified(
+    ca: trustme.CA, server_certificate: trustme.LeafCert, tmp_path: pathlib.Path
+) -> None:
+    path = str(tmp_path / "client.pem")
+    ca.issue_cert("me@example.com").private_key_and_cert_chain_pem.write_to_path(path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = ssl.CERT_REQUIRED
+    server_certificate.configure_cert(context)
+    ca.configure_trust(context)
+    with RawServer(json_ok, tls=context) as server:
+        assert http3.get(server.url, verify=False, cert=path).json() == {"ok": True}
+
+
+def test_http_2_is_not_offered(server_certificate: trustme.LeafCert, ca_path: str) -> None:
+    chosen: list[str | None] = []
+
+    def note(peer: Peer) -> None:
+        chosen.append(typing.cast(ssl.SSLSocket, peer.socket).selected_alpn_protocol())
+        json_ok(peer)
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    server_certificate.configure_cert(context)
+    verify: bool | str
+    with RawServer(note, tls=context) as server:
+        for verify in (ca_path, False):
+            http3.get(server.url, verify=verify)
+    assert chosen == ["http/1.1", "http/1.1"]
+
+
 # Errors of other libraries.
 
 
@@ -396,6 +455,33 @@ def test_a_netrc_file_is_not_read_unless_asked_for(
     http3.get(server.url)
     http3.get(server.url, auth=http3.NetRCAuth())
     assert ["authorization" in request.headers for request in server.requests] == [False, True]
+
+
+def test_the_environment_says_whom_to_trust_unless_it_is_not_to_be_trusted(
+    tls_server: Site, ca_path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = tls_server.answer("/", "x")
+    monkeypatch.setenv("SSL_CERT_FILE", ca_path)
+    with http3.Client() as client:
+        assert client.get(url).text == "x"
+    with http3.Client(trust_env=False) as client:
+        with pytest.raises(http3.CertificateError):
+            client.get(url)
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_the_environment_names_the_proxy_unless_it_is_not_to_be_trusted(
+    name: str, refused_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RawServer(json_ok) as proxy:
+        monkeypatch.setenv(name, proxy.url)
+        assert http3.get(refused_url).json() == {"ok": True}
+        assert proxy.requests[0].target == refused_url
+        direct: list[dict[str, typing.Any]] = [{"trust_env": False}, {"proxies": {}}]
+        for options in direct:
+            with http3.Client(**options) as client:
+                with pytest.raises(http3.ConnectError):
+                    client.get(refused_url)
 
 
 # Apps.
