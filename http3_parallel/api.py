@@ -87,9 +87,10 @@ def parallel(
     * `max_per_host`: how many of them for one host and port.
     * `deadline`: seconds from now, when everything in the block that is not complete fails.
 
-    And what `Client` takes: `auth`, `cookies`, `verify`, `cert`, `timeout`, `pool_limits`,
-    `max_redirects`, `app`, `dispatch`, `base_url`, `raise_app_exceptions`, `headers`, `params`,
-    `retries`, `event_hooks`, `max_response_size`, `default_encoding`, `proxies`, `trust_env`.
+    And what `Client` takes: `auth`, `cookies`, `keep_cookies`, `verify`, `cert`, `timeout`,
+    `pool_limits`, `max_redirects`, `app`, `dispatch`, `base_url`, `raise_app_exceptions`,
+    `headers`, `params`, `retries`, `event_hooks`, `max_response_size`, `default_encoding`,
+    `proxies`, `trust_env`.
     """
     client = Client(max_workers=max_workers, **client_options)
     return client._open_block(max_workers, max_per_host, deadline, client._engine.close)

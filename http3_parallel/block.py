@@ -78,7 +78,12 @@ class Engine(typing.Protocol):
         """The settings alone, for a request that is there already."""
 
     def perform(
-        self, request: Request, settings: typing.Any, abort: Abort, submitted: float
+        self,
+        request: Request,
+        settings: typing.Any,
+        abort: Abort,
+        submitted: float,
+        tag: object,
     ) -> Response:
         """
         Run one request to its end, in the calling thread. `submitted`: when the call was made,
@@ -465,7 +470,7 @@ class Block:
         response = error = None
         try:
             response = context.run(
-                self._engine.perform, request, settings, abort, handle._submitted
+                self._engine.perform, request, settings, abort, handle._submitted, handle.tag
             )
         except BaseException as raised:
             error = _without_locals(raised)

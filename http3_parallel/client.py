@@ -43,8 +43,6 @@ __all__ = ["Client"]
 MAX_WORKERS = 128
 #: Of the threads, for one block: so that one on a dead upstream does not take the whole client.
 BLOCK_WORKERS = 32
-#: How long closing waits, in seconds, for threads that have nothing left to do.
-_JOIN_SECONDS = 2.0
 
 
 class Client(RequestMethods[Response]):
@@ -57,6 +55,8 @@ class Client(RequestMethods[Response]):
     * `auth`: for every request that has none of its own.
     * `cookies`: those to begin with: a dict, `Cookies`, or a `http.cookiejar.CookieJar`, which is
       then used and filled itself.
+    * `keep_cookies`: whether those that a response sets are kept. False, for a client that makes
+      requests for several people: they are for the redirects of their own request only.
     * `verify`, `cert`: see `SSLConfig`.
     * `timeout`: seconds of inactivity for each step (see `TimeoutConfig`); by default 5. None:
       without limit.
@@ -89,6 +89,7 @@ class Client(RequestMethods[Response]):
         *,
         auth: AuthTypes | None = None,
         cookies: CookieTypes | None = None,
+        keep_cookies: bool = True,
         verify: VerifyTypes = True,
         cert: CertTypes | None = None,
         timeout: TimeoutTypes = DEFAULT_TIMEOUT_CONFIG,
@@ -111,6 +112,7 @@ class Client(RequestMethods[Response]):
         self._defaults = Defaults(
             auth=auth,
             cookies=cookies,
+            keep_cookies=keep_cookies,
             verify=verify,
             cert=cert,
             timeout=timeout,

@@ -31,21 +31,25 @@ class Reception(typing.NamedTuple):
 
 
 class Driver:
-    """Runs one flow in the calling thread."""
+    """Runs one flow in the calling thread. What comes of it has the `tag`."""
 
-    __slots__ = ("_context", "_dispatcher", "_reception", "_request")
+    __slots__ = ("_context", "_dispatcher", "_of_a_hook", "_reception", "_request", "_tag")
 
     def __init__(
         self,
         dispatcher: Dispatcher,
         context: Context,
         request: Request,
+        tag: object = None,
         reception: Reception = Reception(),  # noqa: B008  # it cannot change
     ) -> None:
         self._dispatcher = dispatcher
         self._context = context
         self._request = request
+        self._tag = tag
         self._reception = reception
+        #: The `id` of what a hook raised. Not itself, whose traceback refers to this.
+        self._of_a_hook = 0
 
     def run(self, flow: typing.Generator[Step, typing.Any, Response]) -> Response:
         resume: typing.Callable[[typing.Any], Step] = flow.send
@@ -58,15 +62,14 @@ class Driver:
                     return stop.value  # type: ignore[no-any-return]  # what a flow returns
                 try:
                     argument, resume = self._perform(step), flow.send
-                except HTTPError as error:
-                    if error.request is None:
-                        error.request = self._request
-                    argument, resume = error, flow.throw
                 except Exception as error:
-                    # Of the user's code, whether that is a dispatcher, auth or a body.
-                    if not isinstance(step, Share):  # which many requests may raise
-                        self._add_note(error)
-                    raise
+                    if not self._is_of_this_request(error):
+                        # Of the user's code, whether that is a dispatcher, auth or a body.
+                        if not isinstance(step, Share):  # which many requests may raise
+                            self._add_note(error)
+                        raise
+                    self._complete(error)
+                    argument, resume = error, flow.throw
         finally:
             # What is raised refers to this frame: it must not refer back.
             del argument, resume, flow
@@ -101,17 +104,16 @@ class Driver:
         response: Response | None = None
         told = False
         try:
+            self._request = request
             if hooks.request:
-                request = request._replace()
+                self._request = request = request._replace()
                 self._call(hooks.request, request)
                 request._check_headers()
-            self._request = request
             response = self._exchange(request)
             if hooks.response:
                 with self._context.abort.user_code():
                     told = True
-                    for hook in hooks.response:
-                        hook(response)
+                    self._call_all(hooks.response, response)
         except BaseException as error:
             if response is not None:
                 response.close()
@@ -141,6 +143,7 @@ class Driver:
         timings.mark("first_byte")
         response.timings = timings
         response._add_on_close(functools.partial(timings.mark, "done"))
+        response.tag = self._tag
         response._max_size = self._reception.max_response_size
         response._default_encoding = self._reception.default_encoding
         return response
@@ -152,20 +155,39 @@ class Driver:
             self._failed(error)
             raise
 
+    def _is_of_this_request(self, error: Exception) -> bool:
+        """
+        Whether the exchange failed, which may be tried again; and not code of the user's that
+        makes requests of its own, or refuses this one.
+        """
+        if not isinstance(error, HTTPError):
+            return False
+        if self._context.abort.aborted:
+            return True
+        return id(error) != self._of_a_hook and error.request in (None, self._request)
+
     def _call(
         self, hooks: typing.Iterable[typing.Callable[[typing.Any], object]], argument: object
     ) -> None:
         with self._context.abort.user_code():
+            self._call_all(hooks, argument)
+
+    def _call_all(
+        self, hooks: typing.Iterable[typing.Callable[[typing.Any], object]], argument: object
+    ) -> None:
+        try:
             for hook in hooks:
                 hook(argument)
+        except Exception as error:
+            self._of_a_hook = id(error)
+            raise
 
     def _failed(self, error: Exception) -> None:
         """An exchange has: whoever was told of its request is told."""
         hooks = self._reception.hooks
         if not hooks.error:
             return
-        if isinstance(error, HTTPError) and error.request is None:
-            error.request = self._request
+        self._complete(error)
         abort = self._context.abort
         if abort.aborted:
             abort.after += [functools.partial(hook, error) for hook in hooks.error]
@@ -186,6 +208,13 @@ class Driver:
             self._context.abort.check()
         finally:
             response.close()
+
+    def _complete(self, error: Exception) -> None:
+        if isinstance(error, HTTPError):
+            if error.request is None:
+                error.request = self._request
+            if error.tag is None:
+                error.tag = self._tag
 
     def _add_note(self, error: Exception) -> None:
         if hasattr(error, "add_note"):  # Python 3.11

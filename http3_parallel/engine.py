@@ -43,10 +43,10 @@ class State:
         self.workers: Workers = Workers(max_workers)
         self.blocks: Registry[Block] = Registry()
 
-    def __del__(self) -> None:
+    def __del__(self, getpid: typing.Callable[[], int] = os.getpid) -> None:
         # Its client was not closed, but nobody can use it any more: idle threads must not stay.
         workers = getattr(self, "workers", None)  # not there if __init__ was interrupted
-        if workers is not None and self.pid == os.getpid():
+        if workers is not None and self.pid == getpid():
             workers.stop_soon()
 
 
@@ -92,13 +92,15 @@ class ClientEngine:
         return self._defaults.settings(options)
 
     def perform(
-        self, request: Request, settings: Settings, abort: Abort, submitted: float
+        self, request: Request, settings: Settings, abort: Abort, submitted: float, tag: object
     ) -> Response:
         """
         Run one request to its end, in this thread. Raises its `HTTPError`, or a user's.
 
         `submitted`: when the call was made, by `time.perf_counter`.
         """
+        if not settings.policy.keep_cookies:
+            settings = settings._replace(policy=settings.policy.with_own_cookies())
         timings = Timings(submitted)
         timings.mark("queued")
         started = time.perf_counter()
@@ -112,6 +114,7 @@ class ClientEngine:
                 timings=timings,
             ),
             request,
+            tag,
             self._defaults.reception,
         )
         try:
@@ -162,10 +165,9 @@ class ClientEngine:
         response = None
         try:
             if context is None:
-                response = self.perform(request, settings, abort, submitted)
+                response = self.perform(request, settings, abort, submitted, tag)
             else:
-                response = context.run(self.perform, request, settings, abort, submitted)
-            response.tag = tag
+                response = context.run(self.perform, request, settings, abort, submitted, tag)
             if timer is not None and not response.is_closed:
                 response._add_on_close(timer.cancel)
                 timer = None

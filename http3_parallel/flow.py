@@ -80,6 +80,7 @@ Flow = typing.Generator[Step, typing.Any, Response]
 class Policy:
     """
     * `cookies`: the store, which gets those of every response; None for none.
+    * `keep_cookies`: whether the store is that of the client, and not a copy for the request.
     * `merge_cookies`: whether the request takes from the store.
     * `fresh`: names of the cookies that responses have set on the way.
     * `foreign`: whether a redirect has led to another origin.
@@ -91,12 +92,16 @@ class Policy:
     max_redirects: int
     stream: bool
     cookies: Cookies | None = None
+    keep_cookies: bool = True
     merge_cookies: bool = True
     fresh: frozenset[str] = frozenset()
     foreign: bool = False
 
     def without_merging(self) -> Policy:
         return dataclasses.replace(self, merge_cookies=False)
+
+    def with_own_cookies(self) -> Policy:
+        return dataclasses.replace(self, cookies=Cookies(self.cookies))
 
     def after(self, request: Request, redirect: Response, following: Request) -> Policy:
         """For `following`, which `redirect` made of `request`."""

@@ -51,6 +51,7 @@ class ClientOptions(typing.TypedDict, total=False):
 
     auth: AuthTypes | None
     cookies: CookieTypes | None
+    keep_cookies: bool
     verify: VerifyTypes
     cert: CertTypes | None
     timeout: TimeoutTypes
@@ -90,6 +91,7 @@ class Defaults:
         *,
         auth: AuthTypes | None = None,
         cookies: CookieTypes | None = None,
+        keep_cookies: bool = True,
         verify: VerifyTypes = True,
         cert: CertTypes | None = None,
         timeout: TimeoutTypes = DEFAULT_TIMEOUT_CONFIG,
@@ -121,6 +123,7 @@ class Defaults:
                 max_redirects=MAX_REDIRECTS if most is None else most,
                 stream=False,
                 cookies=self.cookies,
+                keep_cookies=keep_cookies,
             ),
             TimeoutConfig(timeout),
             SSLConfig(verify=verify, cert=cert),
@@ -212,6 +215,7 @@ class Defaults:
                 max_redirects=policy.max_redirects,
                 stream=options.get("stream", False),
                 cookies=policy.cookies,
+                keep_cookies=policy.keep_cookies,
             ),
             default_timeout if timeout is None else TimeoutConfig(timeout),
             ssl.with_overrides(verify=options.get("verify"), cert=options.get("cert")),

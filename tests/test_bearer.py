@@ -539,6 +539,7 @@ def test_what_refresh_raised_gets_no_note_for_each_that_waited(waiting: Waiting)
     with waiting.client.parallel() as parallel:
         handles = [parallel.get(f"{URL}{number}") for number in range(20)]
         refresh.wait_for_call(1)
+        wait_until(lambda: waiting_for(waiting.client.auth) == 19)
         refresh.release(1, error)
         for handle in handles:
             with pytest.raises(Unreachable):

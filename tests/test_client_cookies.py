@@ -321,6 +321,28 @@ def test_a_request_has_its_own_cookies_only() -> None:
     assert dict(http3.Request("GET", A).cookies) == {}
 
 
+def test_a_client_for_several_people_keeps_nothing_but_for_the_redirects_of_a_request() -> None:
+    pages = {A: leads_to("/2", "session=ada; Path=/"), A + "2": leads_to("/3", "step=2; Path=/")}
+    sites = Sites(pages)
+    with http3.Client(dispatch=sites, cookies={"app": "1"}, keep_cookies=False) as client:
+        client.get(A)
+        response = client.get(A, allow_redirects=False)
+        while response.is_redirect:
+            response = response.next()
+        client.get(A + "3")
+        with client.parallel() as parallel:
+            parallel.get(A + "3").get_response(PATIENCE)
+
+        assert dict(client.cookies) == {"app": "1"}
+    hops = [["app=1"], ["app=1", "session=ada"], ["app=1", "session=ada", "step=2"]]
+    assert [sorted((cookie or "").split("; ")) for cookie in sites.cookies] == [
+        *hops,
+        *hops,
+        ["app=1"],
+        ["app=1"],
+    ]
+
+
 @pytest.mark.parametrize("value", ["Zoë".encode(), b"Zo\xeb"], ids=["UTF-8", "none"])
 def test_bytes_that_are_no_ascii_come_back_as_they_were_set(value: bytes) -> None:
     class Bytes(http3.Dispatcher):

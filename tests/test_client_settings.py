@@ -193,6 +193,22 @@ def test_an_exception_of_the_app_comes_out_unless_told_otherwise() -> None:
         assert client.get("http://shop.test/").status_code == 500
 
 
+def test_an_error_of_a_request_that_the_app_made_is_not_tried_again(refused_url: str) -> None:
+    called = []
+
+    def failing(environ: typing.Any, start_response: typing.Any) -> typing.Iterable[bytes]:
+        called.append(environ["PATH_INFO"])
+        http3.get(refused_url)
+        raise AssertionError("nobody listens there")
+
+    with http3.Client(app=failing, retries=http3.Retry(3, backoff=0)) as client:
+        with pytest.raises(http3.ConnectError) as raised:
+            client.get("http://shop.test/", tag="outer")
+
+    assert called == ["/"]
+    assert str(raised.value.url) == refused_url
+
+
 def test_what_is_no_app_is_refused() -> None:
     with pytest.raises(TypeError):
         http3.Client(app="shop:app")  # type: ignore[arg-type]

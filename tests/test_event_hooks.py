@@ -219,6 +219,35 @@ def test_an_error_hook_is_told_which_request_failed(calling: typing.Any) -> None
     assert error.request is request
 
 
+@pytest.mark.parametrize("event", ["request", "response"])
+def test_an_error_that_a_hook_raises_is_not_tried_again(calling: typing.Any, event: str) -> None:
+    called = []
+
+    def refuse(message: object) -> None:
+        called.append(message)
+        raise http3.ConnectError("not at this hour")
+
+    hooks = typing.cast(http3.EventHooks, {event: [refuse]})
+    retries = http3.Retry(3, backoff=0)
+    with calling(dispatch=InstantDispatch(), retries=retries, event_hooks=hooks) as get:
+        with pytest.raises(http3.ConnectError, match="not at this hour"):
+            get(URL)
+
+    assert len(called) == 1
+
+
+def test_hooks_see_the_tag(calling: typing.Any) -> None:
+    recorder = Recorder()
+    dispatch = Answers(answer(200), fail(http3.ReadError("broken")))
+    with calling(dispatch=dispatch, event_hooks=recorder.hooks) as get:
+        get(URL, tag="first")
+        with pytest.raises(http3.ReadError):
+            get(URL, tag="second")
+
+    tags = [message.tag for name, message in recorder.events if name != "request"]
+    assert tags == ["first", "second"]
+
+
 def test_an_exception_of_the_dispatcher_is_told_too(calling: typing.Any) -> None:
     recorder = Recorder()
     error = LookupError("of the dispatcher")

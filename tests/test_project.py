@@ -33,3 +33,30 @@ def test_ci_runs_the_command_that_the_readme_gives() -> None:
     commands = re.findall(r"^python3 -m venv .*$", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert len(commands) == 2
     assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == commands[1]
+
+
+def slug(heading: str) -> str:
+    """The anchor of a heading, as the renderers of Markdown make it."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def anchors(page: pathlib.Path) -> set[str]:
+    text = re.sub(r"(?ms)^```.*?^```", "", page.read_text("utf-8"))
+    return {slug(heading) for heading in re.findall(r"(?m)^#+ (.*)$", text)}
+
+
+def test_every_link_in_the_documentation_leads_somewhere() -> None:
+    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+    broken = []
+    links = 0
+    for page in pages:
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
+            if re.match(r"[a-z]+:", target):
+                continue
+            links += 1
+            name, _, anchor = target.partition("#")
+            there = (page.parent / name) if name else page
+            if not there.exists() or (anchor and anchor not in anchors(there)):
+                broken.append(f"{page.name}: {target}")
+    assert not broken
+    assert links > 50

@@ -669,3 +669,16 @@ def test_a_waiting_request_is_small() -> None:
     finally:
         tracemalloc.stop()
     assert used / len(kept) < 1500  # bytes
+
+
+def test_a_copy_has_headers_of_its_own_and_shares_the_body() -> None:
+    request = Request("POST", "http://x/", data=iter([b"body"]), cookies={"a": "1"})
+    copied = request.copy()
+    copied.headers["x-more"] = "1"
+
+    assert (copied.method, copied.url) == (request.method, request.url)
+    assert copied.cookies is request.cookies
+    assert "x-more" not in request.headers
+    assert b"".join(copied.stream()) == b"body"
+    with pytest.raises(StreamConsumed):
+        request.read()

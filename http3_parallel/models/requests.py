@@ -200,6 +200,13 @@ class Request:
             return self._source.pieces()
         return slices(self.content)
 
+    def copy(self) -> Request:
+        """
+        Another request like this one, with headers of its own. It shares the body: that of an
+        iterator can still be sent only once.
+        """
+        return self._replace()
+
     def _replace(
         self,
         *,
