@@ -18,7 +18,8 @@ import pytest
 import trustme
 
 import http3_parallel as http3
-from http3_parallel import auth, exceptions
+from http3_parallel import auth, driver, exceptions
+from http3_parallel.dispatch.pool import IDLE_SECONDS
 from http3_parallel.dispatch.wsgi import WSGIDispatch
 from scripted import PATIENCE, InstantDispatch
 from servers import Peer, RawServer, Site, json_ok, response_bytes
@@ -279,6 +280,21 @@ def test_the_body_of_a_redirect_that_was_followed_is_not_kept(server: Site) -> N
 # Redirects.
 
 
+def test_a_redirect_costs_no_connection_unless_its_body_is_large(
+    server: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "_DISCARD_SECONDS", PATIENCE)  # whatever else the machine does
+    headers = {"Location": "/end"}
+    server.answer("/end", "end")
+    small = server.answer("/small", b"x" * 60_000, status=302, headers=headers)
+    large = server.answer("/large", b"x" * 3_000_000, status=302, headers=headers)
+    with http3.Client() as client:
+        assert client.get(small).text == "end"
+        assert len(server.connections) == 1
+        assert client.get(large).text == "end"
+        assert len(server.connections) == 2
+
+
 def test_next_needs_its_client_open_which_that_of_a_one_shot_call_is_not(server: Site) -> None:
     url = server.answer("/", status=302, headers={"Location": "/end"})
     response = http3.get(url, allow_redirects=False)
@@ -389,6 +405,7 @@ def test_the_limits_of_a_client_that_was_given_none(max_workers: int, hard_limit
     with http3.Client(max_workers=max_workers) as client:
         limits = client._engine._limits
     assert limits == http3.PoolLimits(max_workers, hard_limit, 5.0)
+    assert IDLE_SECONDS == 60
 
 
 def test_the_clients_certificate_is_sent_also_where_the_servers_is_not_verified(
@@ -440,6 +457,18 @@ def test_what_the_system_raises_is_the_cause_of_an_error_of_ours(
     with pytest.raises(http3.NameResolutionError) as unknown:
         http3.get("http://unknown.test/")
     assert isinstance(unknown.value.__cause__, socket.gaierror)
+
+
+def test_a_body_that_ends_too_early_is_no_http_and_a_broken_connection() -> None:
+    def handle(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
+
+    with RawServer(handle) as server, http3.Client() as client:
+        with pytest.raises(http3.IncompleteRead) as caught:
+            client.get(server.url)
+    assert isinstance(caught.value, http3.ProtocolError)
+    assert isinstance(caught.value, ConnectionError)
 
 
 # The environment.

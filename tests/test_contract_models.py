@@ -66,6 +66,14 @@ def test_an_encoding_is_declared_or_utf_8_and_otherwise_not_guessed(
     assert response.encoding == encoding
 
 
+def test_an_encoding_that_is_set_goes_before_the_declared_one() -> None:
+    headers = {"Content-Type": "text/plain; charset=utf-8"}
+    response = http3.Response(200, headers=headers, content=b"\xe9")
+    assert response.text == "\ufffd"
+    response.encoding = "ISO-8859-1"
+    assert (response.encoding, response.text) == ("ISO-8859-1", "é")
+
+
 @pytest.mark.parametrize("name", ["decoder", "on_close", "ok", "reason", "iter_content"])
 def test_a_response_does_not_have(name: str) -> None:
     assert not hasattr(http3.Response(200), name)
@@ -92,6 +100,11 @@ def test_a_url_equals_its_text_and_no_other_spelling() -> None:
     assert url != "http://Example.com"
     assert url != http3.URL(URL)
     assert url.origin == http3.URL(URL).origin
+
+
+def test_an_origin_is_another_with_tls_even_on_the_same_port() -> None:
+    assert http3.Origin("http://example.com:443") != http3.Origin("https://example.com")
+    assert http3.Origin("https://example.com") == http3.Origin("HTTPS://EXAMPLE.COM:443")
 
 
 def test_an_empty_query_keeps_its_question_mark() -> None:
