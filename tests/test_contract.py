@@ -252,6 +252,11 @@ def test_a_dispatcher_of_the_users_outlives_the_client() -> None:
     assert not mine.closed
 
 
+@pytest.mark.parametrize("name", ["request", "__enter__", "__exit__"])
+def test_a_dispatcher_is_used_by_a_client_only(name: str) -> None:
+    assert not hasattr(http3.Dispatcher, name)
+
+
 # Responses.
 
 

@@ -5,6 +5,7 @@ other tests show already is not repeated here.
 
 from __future__ import annotations
 
+import types
 import typing
 
 import pytest
@@ -26,7 +27,8 @@ def test_the_users_headers_the_cookies_and_the_content_type_come_last_in_this_or
 
 
 def test_every_mapping_is_a_form_and_so_are_pairs() -> None:
-    for data in (http3.QueryParams("a=1&a=2"), [("a", "1"), ("a", "2")]):
+    mapping = types.MappingProxyType({"a": ["1", "2"]})
+    for data in (mapping, http3.QueryParams("a=1&a=2"), [("a", "1"), ("a", "2")]):
         assert http3.Request("POST", URL, data=data).content == b"a=1&a=2"
 
 

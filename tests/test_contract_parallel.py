@@ -103,6 +103,18 @@ def test_blocks_of_one_client_may_be_within_each_other(
         assert outer.next_response().text == "/outer"
 
 
+def test_of_a_clients_128_workers_a_block_has_32(dispatch: ScriptedDispatch) -> None:
+    with http3.Client(dispatch=dispatch) as client, client.parallel() as parallel:
+        assert client.max_workers == 128
+        for number in range(40):
+            parallel.get(f"{URL}/{number}")
+        for together in (32, 8):
+            for exchange in dispatch.wait_for_arrivals(together):
+                dispatch.exchange(exchange.request.url.path).respond()
+        dispatch.wait_until_idle()
+    assert dispatch.most_in_flight == 32
+
+
 # What is made otherwise.
 
 
@@ -112,9 +124,10 @@ def test_a_block_is_made_by_the_functions_that_open_one(client: http3.Client) ->
             http3.Parallel(given)  # type: ignore[arg-type]  # that is the test
 
 
-@pytest.mark.parametrize("name", ["request_soon"])
-def test_a_block_does_not_have(client: http3.Client, name: str) -> None:
+def test_a_request_is_made_by_its_method_and_takes_verify_and_cert(client: http3.Client) -> None:
     with client.parallel() as parallel:
-        assert not hasattr(parallel, name)
+        assert not hasattr(parallel, "request_soon")
+        with pytest.raises(TypeError, match="takes a Request"):
+            parallel.send(URL)  # type: ignore[arg-type]  # that is the test
         with pytest.raises(TypeError, match="'ssl'"):
             parallel.get(URL, ssl=http3.SSLConfig())  # type: ignore[call-arg]  # that is the test
