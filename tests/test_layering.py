@@ -41,6 +41,7 @@ ROOMS = (
     "line",
     "pending",
     "completions",
+    "running",
     "block",
     "facade",
     "settings",
