@@ -17,6 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import typing
 
 from servers import PATIENCE
@@ -61,6 +62,15 @@ class WSGIServer:
             return Page(response.status, response.headers, response.read())
         finally:
             connection.close()
+
+    def wait_for_output(self, words: bytes, timeout: float = PATIENCE) -> bool:
+        """Wait until it has said `words`. Returns whether it has."""
+        end = time.monotonic() + timeout
+        while words not in self._output.read_bytes():
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.02)  # nothing tells when a foreign process has come so far
+        return True
 
     def show_output(self) -> None:
         """Print what it has said since the last time: pytest shows that if the test fails."""

@@ -39,12 +39,14 @@ class Upstreams(RawServer):
     * ``/user``, ``/basket``, ``/offers``: a JSON object that tells the path;
     * ``/echo/NAME``: the path;
     * ``/together/NAME-NUMBER``: the path, once three for that NAME are here;
+    * ``/hold``: a JSON object, once `held` is opened;
     * ``/hang/...``: nothing, until the client closes.
     """
 
     def __init__(self) -> None:
         super().__init__(self._answer)
         self._gates: dict[str, Gate] = {}
+        self.held = self._gates["held"] = Gate()
 
     def _answer(self, peer: Peer) -> None:
         while (request := peer.read_request()) is not None:
@@ -54,7 +56,9 @@ class Upstreams(RawServer):
                 return
             if kind == "together" and not self._arrive(peer, name.rpartition("-")[0]):
                 return
-            is_part = kind in ("user", "basket", "offers")
+            if kind == "hold" and not peer.wait_gate(self.held):
+                return
+            is_part = kind in ("user", "basket", "offers", "hold")
             body = json.dumps({"part": kind}) if is_part else request.target
             peer.send(response_bytes(body=body.encode()))
 
@@ -229,22 +233,19 @@ def test_a_worker_that_takes_too_long_is_aborted_and_replaced(tmp_path, threads)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_graceful_stop_lets_the_page_be_finished(kind, tmp_path, threads):
     with Upstreams() as upstreams:
-        settings = environment(
-            upstreams, OFFERS_URL=f"{upstreams.url}/hang/offers", PAGE_DEADLINE="0.7"
-        )
+        settings = environment(upstreams, OFFERS_URL=f"{upstreams.url}/hold")
         with gunicorn(
             "pages:app", *KINDS[kind], *NO_TIMEOUT, environment=settings, directory=tmp_path
         ) as server:
             served = Served(server, upstreams)
             with Ending(served.worker()) as ending:
                 user = threads.submit(served.json, "/")
-                assert upstreams.wait_until(lambda: bool(upstreams.requests_for("/hang/offers")))
+                assert upstreams.wait_until(lambda: bool(upstreams.requests_for("/hold")))
                 server.process.send_signal(signal.SIGTERM)
-                assert user.result() == {
-                    "user": {"part": "user"},
-                    "basket": {"part": "basket"},
-                    "offers": [],
-                }
+                assert server.wait_for_output(b"Handling signal: term")
+                upstreams.held.open()
+                parts = {"user": "user", "basket": "basket", "offers": "hold"}
+                assert user.result() == {name: {"part": part} for name, part in parts.items()}
                 assert server.process.wait(PATIENCE) == 0
                 assert ending.wait()
         assert upstreams.wait_all_closed()
