@@ -143,11 +143,15 @@ def serving(
 
 
 def gunicorn(
-    app: str, *arguments: str, environment: typing.Mapping[str, str], directory: pathlib.Path
+    app: str,
+    *arguments: str,
+    environment: typing.Mapping[str, str],
+    directory: pathlib.Path,
+    lines: str = "",
 ) -> contextlib.AbstractContextManager[WSGIServer]:
-    """A gunicorn that serves `app`, ``module:name``."""
+    """A gunicorn that serves `app`, ``module:name``, with `lines` in its configuration."""
     configuration = directory / "configuration.py"
-    configuration.write_text(CONFIGURATION)
+    configuration.write_text(lines + CONFIGURATION)
 
     def command(descriptor: int) -> list[str]:
         return [

@@ -28,6 +28,9 @@ KINDS = {
     "gevent": ("--worker-class", "gevent"),
 }
 
+#: As docs/wsgi-apps.md advises.
+PATCHED_FIRST = "from gevent import monkey\n\nmonkey.patch_all()\n"
+
 #: Far beyond any test: what ends a worker is what the test does.
 NO_TIMEOUT = ("--timeout", "120", "--graceful-timeout", "120")
 
@@ -129,16 +132,28 @@ class Served(typing.NamedTuple):
 NAMES = (f"n{number}" for number in itertools.count())
 
 
+class Setting(typing.NamedTuple):
+    kind: str
+    preload: bool
+    lines: str = ""
+
+    def __str__(self) -> str:
+        return self.kind + "-preload" * self.preload + "-patched" * bool(self.lines)
+
+
 @pytest.fixture(
     scope="module",
-    params=[(kind, preload) for kind in KINDS for preload in (False, True)],
-    ids=lambda param: f"{param[0]}-preload" if param[1] else param[0],
+    params=[
+        *(Setting(kind, preload) for kind in KINDS for preload in (False, True)),
+        Setting("gevent", True, PATCHED_FIRST),
+    ],
+    ids=str,
 )
 def kept_served(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> typing.Iterator[Served]:
     """With one worker. With --preload, the parent has used the client before it forks."""
-    kind, preload = request.param
+    kind, preload, lines = request.param
     with Upstreams() as upstreams:
         with gunicorn(
             "pages:app",
@@ -147,6 +162,7 @@ def kept_served(
             *(["--preload"] if preload else []),
             environment=environment(upstreams, **({"AT_IMPORT": "1"} if preload else {})),
             directory=tmp_path_factory.mktemp("gunicorn"),
+            lines=lines,
         ) as server:
             yield Served(server, upstreams)
 
