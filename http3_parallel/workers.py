@@ -212,6 +212,8 @@ class Workers:
         Have ``target.expire()`` called at `when`, on the clock of `time.monotonic`. Raises
         `RuntimeError` if there is no thread to keep the time, and none can be started.
         """
+        if self._lifeless is not None:
+            raise Lifeless
         timer = Timer(when, target)
         self._tell_foreman(timer)
         if not self._foremen:

@@ -350,6 +350,8 @@ def test_a_request_fails_if_no_thread_comes_to_life(wait, monkeypatch):
             late = parallel.get(f"{URL}/late")
             assert late.done(), "it is known by now"
         assert client.get(f"{URL}/plain").text == "/plain"
+        with pytest.raises(http3.WorkersUnavailable, match="deadline"):
+            client.get(f"{URL}/plain", deadline=PATIENCE)
         stillborn.revive()
         with client.parallel() as parallel:
             # The first may still be refused: nobody knows yet that there are threads.
