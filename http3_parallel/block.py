@@ -58,8 +58,8 @@ class Block(Running):
         deadline: float | None = None,
     ) -> None:
         super().__init__(engine, workers, max_workers, max_per_host)
-        self.deadline = deadline
-        self.expires = None if deadline is None else time.monotonic() + deadline
+        self.deadline: float | None = deadline
+        self.expires: float | None = None if deadline is None else time.monotonic() + deadline
         self._own_workers = own_workers
         self._limits_hosts = max_per_host is not None
         self._closed = False
