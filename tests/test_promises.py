@@ -101,7 +101,7 @@ def test_promise_4_nothing_outlives_the_block(
         assert time.monotonic() - left < 0.5
         assert server.wait_all_closed()
         assert server.wait_until(lambda: threading.active_count() <= before + 50)
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads  # those of earlier tests may end meanwhile
 
 
 def test_promise_5_what_finished_stays(server: Site) -> None:
