@@ -57,11 +57,8 @@ class Together(RawServer):
         return errors
 
 
-@pytest.mark.parametrize(
-    ("when", "tls"),
-    [("first", False), ("first", True), ("late", False)],
-    ids=["first-plain", "first-tls", "late-plain"],
-)
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("when", ["first", "late"])
 def test_a_client_works_in_greenlets(
     when: str, tls: bool, server_tls: ssl.SSLContext, ca_path: str
 ) -> None:

@@ -39,7 +39,15 @@ SYSTEM_CA_FILES = (
     "/etc/ssl/cert.pem",
 )
 
-_Key = tuple[SSLConfig, typing.Optional[str], typing.Optional[str], typing.Optional[str]]
+#: With the class, in whose place gevent puts another: contexts of the first cannot wrap the
+#: sockets that there are then.
+_Key = tuple[
+    type[ssl.SSLContext],
+    SSLConfig,
+    typing.Optional[str],
+    typing.Optional[str],
+    typing.Optional[str],
+]
 
 #: Oldest first. Without a lock, which a thread may hold while another one forks: each step is
 #: one call of the dictionary's.
@@ -64,7 +72,7 @@ def ssl_context(config: SSLConfig, trust_env: bool) -> ssl.SSLContext:
         # context's for the time of a handshake. So each connection has a context of its own:
         # one hanging server must not hold up the others. Nothing is loaded, so it is cheap.
         return _make(config, cafile, capath, keylog)
-    key = (config, cafile, capath, keylog)
+    key = (ssl.SSLContext, config, cafile, capath, keylog)
     context = _kept.get(key)
     if context is None:
         # Two threads may load the same: the first result stays.
