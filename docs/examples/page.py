@@ -34,6 +34,8 @@ PARTS = {
     ),
 }
 
+LANGUAGES = ("en", "de")
+
 #: Seconds for all three together.
 DEADLINE = float(os.environ.get("PAGE_DEADLINE", "0.8"))
 
@@ -46,21 +48,23 @@ app = flask.Flask(__name__)
 
 @app.get("/")
 def page() -> dict[str, object]:
-    language = flask.request.headers.get("Accept-Language", "en")
+    language = flask.request.accept_languages.best_match(LANGUAGES, "en")
     session = flask.request.cookies.get("session")
-    content: dict[str, object] = {}
+    content = {name: part.fallback for name, part in PARTS.items()}
     with client.parallel(deadline=DEADLINE) as parallel:
         for name, part in PARTS.items():
-            parallel.get(
-                part.url,
-                headers={"Accept-Language": language},
-                cookies={"session": session} if session and part.personal else None,
-                tag=name,
-            )
+            try:
+                parallel.get(
+                    part.url,
+                    headers={"Accept-Language": language},
+                    cookies={"session": session} if session and part.personal else None,
+                    tag=name,
+                )
+            except ValueError as error:  # a session that cannot be sent as one cookie
+                app.logger.warning("the page has no %s: %s", name, error)
         for pending in parallel:
             try:
                 content[pending.tag] = pending.get_response().raise_for_status().json()
             except http3.HTTPError as error:
                 app.logger.warning("the page has no %s: %s", pending.tag, error)
-                content[pending.tag] = PARTS[pending.tag].fallback
     return content

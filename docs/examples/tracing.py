@@ -14,7 +14,7 @@ def tracing_hooks(tracer: trace.Tracer) -> http3.EventHooks:
     current: ContextVar[trace.Span] = ContextVar("current")
 
     def begin(request: http3.Request) -> None:
-        attributes = {
+        attributes: dict[str, str | int] = {
             "http.request.method": request.method,
             "url.full": request.url.redacted,
             "server.address": request.url.host,
