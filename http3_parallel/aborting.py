@@ -212,7 +212,7 @@ class Expiry:
         self._abort = abort
         self._seconds = seconds
 
-    def expire(self) -> None:
+    def _expire(self) -> None:
         doing = self._abort.phase
         self._abort.abort(
             lambda: DeadlineExceeded(f"the deadline of {self._seconds} s passed while {doing}")

@@ -83,6 +83,11 @@ class Block(Running):
 
     # Taking requests in.
 
+    def check_options(self, options: typing.Mapping[str, typing.Any]) -> None:
+        """Raise what these would at each request."""
+        given = {name: value for name, value in options.items() if name not in ("tag", "deadline")}
+        self._engine.settings(given)
+
     def request(
         self,
         completions: Completions,
@@ -220,14 +225,14 @@ class Block(Running):
         self._end([handle], DONE, PendingResponse._deadline_error)
         self.staff()
 
-    def expire(self) -> None:
+    def _expire(self) -> None:
         """The block's deadline has passed. On the clock's thread."""
         with self.lock:
             self._expired = True
             streams = list(self._streams)
         self._end(self._all_pending(), DONE, PendingResponse._deadline_error)
         for abort in streams:
-            Expiry(abort, self.deadline).expire()
+            Expiry(abort, self.deadline)._expire()
 
     def close(self) -> bool:
         """

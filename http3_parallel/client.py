@@ -21,7 +21,7 @@ from .engine import ClientEngine
 from .exceptions import HTTPError
 from .facade import Parallel
 from .hooks import EventHooks
-from .methods import BodyOptions, RequestMethods, Self, SendOptions, Unpack
+from .methods import BodyOptions, RequestMethods, RequestOptions, Self, SendOptions, Unpack
 from .models import (
     URL,
     Cookies,
@@ -200,6 +200,24 @@ class Client(RequestMethods[Response]):
             raise TypeError(f"send() takes a Request, not {request!r}")
         tag, deadline = options.pop("tag", None), options.pop("deadline", None)
         return self._engine.call(request, self._engine.settings(options), tag, deadline)
+
+    def build_request(
+        self, method: str, url: URLTypes, **options: Unpack[RequestOptions]
+    ) -> Request:
+        """
+        The `Request` that `request()` would make now, with the client's base URL, parameters,
+        headers and cookies: for `send()`, and for the `send()` and `map()` of a block.
+
+        Options, by keyword: `params`, `headers`, `cookies`, `data`, `files`, `json`.
+        """
+        unknown = options.keys() - RequestOptions.__annotations__.keys()
+        if unknown:
+            raise TypeError(f"{min(unknown)!r} is not part of a request: give it with send()")
+        request, _ = self._engine.prepare(method, url, options)
+        header = self.cookies._header(request.url, request._cookies)
+        if header is not None and "cookie" not in request.headers:
+            request.headers["cookie"] = header.encode("utf-8", "surrogateescape")
+        return request
 
     def parallel(
         self,

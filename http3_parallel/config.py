@@ -18,6 +18,7 @@ import typing
 from collections.abc import Iterable
 
 __all__ = [
+    "DEFAULT_POOL_LIMITS",
     "DEFAULT_TIMEOUT_CONFIG",
     "CertTypes",
     "PoolLimits",
@@ -96,7 +97,10 @@ class TimeoutConfig:
             given = (timeout.connect_timeout, timeout.read_timeout, timeout.write_timeout)
         elif isinstance(timeout, tuple):
             if len(timeout) != 3:
-                raise ValueError(f"a tuple of timeouts is (connect, read, write), not {timeout!r}")
+                raise ValueError(
+                    f"a tuple of timeouts is (connect, read, write), not {timeout!r}; None is "
+                    "without limit"
+                )
             given = timeout
         elif timeout is not None:
             given = (timeout, timeout, timeout)
@@ -146,6 +150,10 @@ class PoolLimits:
         object.__setattr__(self, "soft_limit", check_count("soft_limit", self.soft_limit, 0))
         object.__setattr__(self, "hard_limit", check_count("hard_limit", self.hard_limit, 1))
         object.__setattr__(self, "pool_timeout", check_seconds("pool_timeout", self.pool_timeout))
+
+
+#: As many idle connections as a client has workers, and a few seconds for those that are held.
+DEFAULT_POOL_LIMITS = PoolLimits(soft_limit=128, hard_limit=128, pool_timeout=5.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,6 +246,11 @@ class Retry:
             raise TypeError("total is a whole number: retries always have an end")
         for name in ("total", "connect", "read", "status"):
             check_count(name, getattr(self, name), 0)
+        for name in ("connect", "read", "status"):
+            if not self.total and getattr(self, name):
+                raise ValueError(
+                    f"total is 0, so {name}={getattr(self, name)} allows no retry: give total too"
+                )
         for name in ("backoff", "backoff_max", "retry_after_max"):
             if check_seconds(name, getattr(self, name)) is None:
                 raise ValueError(f"{name} must be a finite number of seconds")

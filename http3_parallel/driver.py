@@ -106,9 +106,7 @@ class Driver:
         try:
             self._request = request
             if hooks.request:
-                self._request = request = request._replace()
-                self._call(hooks.request, request)
-                request._check_headers()
+                self._request = request = self._shown(request)
             response = self._exchange(request)
             if hooks.response:
                 with self._context.abort.user_code():
@@ -122,9 +120,21 @@ class Driver:
             raise
         return response
 
+    def _shown(self, request: Request) -> Request:
+        """To the hooks, a copy, of which they may change the headers."""
+        self._request = shown = request._replace()
+        self._call(self._reception.hooks.request, shown)
+        if shown.method != request.method or shown.url != request.url:
+            raise ValueError(
+                "a request hook may change the headers of the request, not its method or URL"
+            )
+        shown._check_headers()
+        return shown
+
     def _exchange(self, request: Request) -> Response:
         context = self._context
         context.timings = timings = context.timings._for_exchange()
+        context.abort.phase = "waiting for the dispatcher"
         returned: list[Response] = []
         try:
             self._dispatched(lambda: returned.append(self._dispatcher.send(request, context)))

@@ -141,9 +141,10 @@ class HTTPError(Exception):
     def __str__(self) -> str:
         if self.request is not None:
             return f"{self.message} [{self.request.method} {self.request.url.redacted}]"
-        if self._method is None and self._url is None:
-            return self.message
-        return f"{self.message} [{self._method} {redacted_text(self._url)}]"
+        known = [] if self._method is None else [self._method]
+        if self._url is not None:
+            known.append(redacted_text(self._url))
+        return f"{self.message} [{' '.join(known)}]" if known else self.message
 
     def _copy(self) -> HTTPError:
         """To be raised for another request as well, with a tag and a traceback of its own."""
@@ -217,7 +218,7 @@ class DeadlineExceeded(HTTPError, TimeoutError):
 
 
 class WorkersUnavailable(HTTPError):
-    """The system refused every thread that could have run the request."""
+    """The system refused every thread that could have run the request, or runs none."""
 
 
 # One step took too long.
@@ -266,7 +267,7 @@ class TLSError(ConnectError):
 
 
 class CertificateError(TLSError):
-    """The server's certificate does not stand: untrusted, expired, or for another host."""
+    """The server's certificate is not valid: untrusted, expired, or for another host."""
 
 
 class ProxyError(ConnectError):

@@ -107,10 +107,16 @@ class Parallel(RequestMethods[PendingResponse]):
         return self.as_completed()
 
     def map(
-        self, requests: typing.Iterable[URLTypes | Request], *, window: int | None = None
+        self,
+        requests: typing.Iterable[URLTypes | Request],
+        *,
+        window: int | None = None,
+        **options: Unpack[SendOptions],
     ) -> Map:
         """
         GET each URL, or send each `Request`, and iterate over the handles as they complete.
+        Options, for all of them: `auth`, `timeout`, `deadline` (of each, from when it is read),
+        `stream`, `allow_redirects`, `verify`, `cert`, `tag`.
 
         The input is read lazily: at most `window` requests (by default twice the block's
         `max_workers`) are not handed out yet, so ten million stream through in flat memory.
@@ -121,7 +127,9 @@ class Parallel(RequestMethods[PendingResponse]):
             raise TypeError("map() takes an iterable of URLs and Requests; for one there is get()")
         size = check_count("window", window, 1)
         self._block.check_usable()
-        return Map(self._block, requests, 2 * self._block.max_workers if size is None else size)
+        window = 2 * self._block.max_workers if size is None else size
+        self._block.check_options(options)
+        return Map(self._block, requests, window, options)
 
     def cancel(self) -> None:
         """End all pending requests now, also in flight. The block can be used further."""
@@ -162,11 +170,18 @@ class Map(typing.Iterator[PendingResponse]):
     """The handles of `Parallel.map`, as they complete."""
 
     def __init__(
-        self, block: Block, requests: typing.Iterable[URLTypes | Request], window: int
+        self,
+        block: Block,
+        requests: typing.Iterable[URLTypes | Request],
+        window: int,
+        options: SendOptions,
     ) -> None:
         self._block = block
         self._requests: typing.Iterator[URLTypes | Request] | None = iter(requests)
         self._window = window
+        self._tag: typing.Any = options.pop("tag", None)
+        self._deadline = check_seconds("deadline", options.pop("deadline", None))
+        self._options = options
         self._completions = Completions(block)
 
     def __iter__(self) -> Self:
@@ -200,12 +215,18 @@ class Map(typing.Iterator[PendingResponse]):
             except StopIteration:
                 self._requests = None
                 return
-            if isinstance(item, Request):
-                self._block.send(self._completions, item, {})
-            elif isinstance(item, (str, URL)):
-                self._block.request(self._completions, "GET", item, {})
-            else:
-                raise TypeError(f"map() takes URLs and Requests, not {item!r}")
+            self._submit(item)
+
+    def _submit(self, item: object) -> None:
+        tag, deadline = self._tag, self._deadline
+        if isinstance(item, Request):
+            self._block.send(self._completions, item, self._options, tag=tag, deadline=deadline)
+        elif isinstance(item, (str, URL)):
+            self._block.request(
+                self._completions, "GET", item, self._options, tag=tag, deadline=deadline
+            )
+        else:
+            raise TypeError(f"map() takes URLs and Requests, not {item!r}")
 
     def close(self) -> None:
         """End the requests that were started and not handed out. No more are read."""

@@ -21,11 +21,30 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import Self, Unpack
 
-__all__ = ["BodyOptions", "Options", "RequestMethods", "Self", "SendOptions", "Unpack"]
+__all__ = [
+    "BodyOptions",
+    "Options",
+    "RequestMethods",
+    "RequestOptions",
+    "Self",
+    "SendOptions",
+    "Unpack",
+]
 
 _BODY = frozenset({"data", "files", "json"})
 
 T_co = typing.TypeVar("T_co", covariant=True)
+
+
+class RequestOptions(typing.TypedDict, total=False):
+    """What makes a request; see `RequestMethods`."""
+
+    params: QueryParamTypes | None
+    headers: HeaderTypes | None
+    cookies: CookieTypes | None
+    data: RequestData | None
+    files: RequestFiles | None
+    json: typing.Any
 
 
 class SendOptions(typing.TypedDict, total=False):

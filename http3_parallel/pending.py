@@ -190,11 +190,11 @@ class PendingResponse:
             future = self._block.make_future(self)
         return future
 
-    def expire(self) -> None:
+    def _expire(self) -> None:
         """Called by the clock when the deadline has passed."""
         self._block.expire_handle(self)
 
-    def wake(self) -> None:
+    def _wake(self) -> None:
         for signal in self._waiters:
             signal.set()
         self._waiters.clear()

@@ -284,7 +284,7 @@ class Running:
             # interrupt came between.
             handle._completions.remove(handle)
             handle._state = state
-        handle.wake()
+        handle._wake()
         self._pending.discard(handle)
         if handle._timer is not None:
             handle._timer.cancel()

@@ -43,6 +43,17 @@ __all__ = ["MAX_REDIRECTS", "ClientOptions", "Defaults", "Settings", "check_prox
 #: As http3 had it, and browsers have it.
 MAX_REDIRECTS = 20
 
+#: What other clients have other names for.
+_HINTS = {
+    "content": "a body of whatever kind is data=",
+    "body": "a body of whatever kind is data=",
+    "follow_redirects": "here it is allow_redirects=",
+    "retries": "it is given to the client",
+    "max_redirects": "it is given to the client",
+    "proxies": "they are given to the client",
+    "max_response_size": "it is given to the client",
+}
+
 _PROXY_KEY = re.compile(r"https?|all|no|https?://[^/?#@:]+")
 
 
@@ -154,6 +165,8 @@ class Defaults:
                 )
         except HTTPError as error:
             error._method, error._url = method, url
+            if not isinstance(error, UnsupportedScheme):
+                _check_scheme(str(url), error)
             raise
         return request, settings
 
@@ -204,7 +217,9 @@ class Defaults:
     def _settle(self, options: typing.Mapping[str, typing.Any]) -> Settings:
         unknown = options.keys() - SendOptions.__annotations__.keys()
         if unknown:
-            raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
+            name = min(unknown)
+            hint = f": {_HINTS[name]}" if name in _HINTS else ""
+            raise TypeError(f"unexpected keyword argument {name!r}{hint}")
         policy, default_timeout, ssl = self._defaults
         auth, timeout = options.get("auth"), options.get("timeout")
         return Settings(
@@ -220,6 +235,17 @@ class Defaults:
             default_timeout if timeout is None else TimeoutConfig(timeout),
             ssl.with_overrides(verify=options.get("verify"), cert=options.get("cert")),
         )
+
+
+def _check_scheme(url: str, error: HTTPError) -> None:
+    """A URL that cannot be used may say by its scheme why it has no host, say."""
+    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", url)
+    if match is not None and match[1].lower() not in ("http", "https"):
+        raise UnsupportedScheme(
+            f"cannot request a URL with the scheme {match[1]!r}: only http and https are supported",
+            method=error.method,
+            url=error.url,
+        ) from error
 
 
 def _check_charset(encoding: str | None) -> str | None:
@@ -244,6 +270,6 @@ def check_proxies(
         if not _PROXY_KEY.fullmatch(key):
             raise ValueError(
                 f"{key!r} is no key of proxies: they are 'http', 'https', 'all', 'no', and "
-                "'http://host' or 'https://host' for one host"
+                "'http://host' or 'https://host', without a port, for one host"
             )
     return dict(proxies)

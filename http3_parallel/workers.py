@@ -73,7 +73,7 @@ class Job(typing.Protocol):
 
 
 class Expirable(typing.Protocol):
-    def expire(self) -> None:
+    def _expire(self) -> None:
         """Called on the foreman's thread when the time has come. Must be quick, and not raise."""
 
 
@@ -99,7 +99,7 @@ class Timer:
     def fire(self) -> None:
         target, self._target = self._target, None
         if target is not None:
-            target.expire()
+            target._expire()
 
 
 #: Whose worker a thread is. By thread, not in a `threading.local`: one made before gevent replaced
@@ -209,7 +209,7 @@ class Workers:
 
     def schedule(self, when: float, target: Expirable) -> Timer:
         """
-        Have ``target.expire()`` called at `when`, on the clock of `time.monotonic`. Raises
+        Have ``target._expire()`` called at `when`, on the clock of `time.monotonic`. Raises
         `RuntimeError` if there is no thread to keep the time, and none can be started.
         """
         if self._lifeless is not None:

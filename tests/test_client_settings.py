@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import tracemalloc
 import typing
@@ -283,3 +284,75 @@ def test_settings_pickle() -> None:
     assert str(request.url) == URL + "page?b=3"
     assert settings.timeout == http3.TimeoutConfig(5)
     assert settings.policy.cookies is copied.cookies
+
+
+# Requests that are made to be sent later.
+
+
+class Echo(http3.Dispatcher):
+    """Answers with what it was sent."""
+
+    abortable = True
+
+    def send(self, request: http3.Request, context: http3.Context) -> http3.Response:
+        fields = {name: request.headers.get(name) for name in ("x-key", "cookie", "authorization")}
+        fields["url"] = str(request.url)
+        return http3.Response(200, content=json.dumps(fields).encode(), request=request)
+
+
+def test_a_built_request_has_what_the_client_would_have_given_it() -> None:
+    options: typing.Any = {
+        "base_url": URL,
+        "headers": {"X-Key": "1"},
+        "params": {"k": "2"},
+        "cookies": {"session": "3"},
+        "auth": ("user", "secret"),
+    }
+    with http3.Client(dispatch=Echo(), **options) as client:
+        direct = client.get("page", cookies={"own": "4"}).json()
+        request = client.build_request("GET", "page", cookies={"own": "4"})
+        assert "authorization" not in request.headers, "that comes when it is sent"
+        assert client.send(request).json() == direct
+        with client.parallel() as parallel:
+            assert parallel.send(request).get_response(PATIENCE).json() == direct
+            (handle,) = parallel.map([request])
+            assert handle.get_response(PATIENCE).json() == direct
+
+
+def test_a_cookie_header_of_a_built_request_is_the_users() -> None:
+    with http3.Client(dispatch=Echo(), cookies={"session": "3"}) as client:
+        request = client.build_request("GET", URL, headers={"Cookie": "mine=1"})
+        assert client.send(request).json()["cookie"] == "mine=1"
+
+
+def test_what_is_no_part_of_a_request_is_given_when_it_is_sent() -> None:
+    with http3.Client(dispatch=Echo()) as client:
+        with pytest.raises(TypeError, match="'timeout'"):
+            client.build_request("GET", URL, timeout=5)  # type: ignore[call-arg]
+        with pytest.raises(http3.InvalidURL):
+            client.build_request("GET", "page")
+
+
+@pytest.mark.parametrize(
+    ("option", "hint"), [("content", "data="), ("follow_redirects", "allow_redirects=")]
+)
+def test_what_other_clients_call_otherwise_is_told(option: str, hint: str) -> None:
+    with http3.Client(dispatch=Echo()) as client:
+        with pytest.raises(TypeError, match=hint):
+            client.post(URL, **{option: b"1"})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "FTP:///x", "ws://x.test/"])
+def test_the_scheme_is_looked_at_before_the_host(url: str) -> None:
+    with http3.Client(dispatch=Echo()) as client:
+        with pytest.raises(http3.UnsupportedScheme) as raised:
+            client.get(url)
+
+    assert raised.value.url == url
+
+
+def test_an_error_without_a_method_shows_none() -> None:
+    with pytest.raises(http3.InvalidURL) as raised:
+        http3.Client(base_url="example.com")
+
+    assert "None" not in str(raised.value)

@@ -281,3 +281,11 @@ def test_retry_after_as_a_date_does_not_depend_on_the_local_time(
 
 def test_retry_after_can_be_ignored() -> None:
     assert Retry(respect_retry_after=False).retry_after_delay("1") is None
+
+
+@pytest.mark.parametrize("name", ["connect", "read", "status"])
+def test_retries_of_one_kind_without_a_total_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"total is 0, so {name}=2"):
+        Retry(**{name: 2})  # type: ignore[arg-type]  # one of several types
+    assert getattr(Retry(3, **{name: 2}), name) == 2  # type: ignore[arg-type]  # the same
+    assert getattr(Retry(**{name: 0}), name) == 0  # type: ignore[arg-type]  # the same

@@ -245,7 +245,8 @@ def test_each_algorithm_is_echoed_as_it_was_sent(algorithm: str, form: str) -> N
 @pytest.mark.parametrize(
     ("name", "password", "charset", "sent_as", "of_a1"),
     [
-        ("us\u00e9r", "p\u00e4ss", "", b'username="us\xe9r"', b"us\xe9r:r:p\xe4ss"),
+        ("us\u00e9r", "p\u00e4ss", "", b'username="us\xc3\xa9r"', b"us\xc3\xa9r:r:p\xc3\xa4ss"),
+        (b"us\xe9r", b"p\xe4ss", "", b'username="us\xe9r"', b"us\xe9r:r:p\xe4ss"),
         ("us\u00e9r", "\u20ac", "", b'username="us\xc3\xa9r"', b"us\xc3\xa9r:r:\xe2\x82\xac"),
         (b"us\xff", b"\x00\xfe", "", b'username="us\xff"', b"us\xff:r:\x00\xfe"),
         ("us\u00e9r", "p\u00e4ss", "utf-8", b"username*=UTF-8''us%C3%A9r", None),
@@ -855,7 +856,8 @@ class DigestServer(RawServer):
             return 400, {}
         began = self._sessions[sent["nonce"]]
         session = began, self._cnonces.setdefault(began, sent["cnonce"])
-        user = (sent["username"], "p\xe4ss" if sent["username"] == "us\xe9r" else "nobody's")
+        name, password = (text.encode().decode("latin-1") for text in USER)
+        user = (sent["username"], password if sent["username"] == name else "nobody's")
         if sent["response"] != expected_response(sent, *user, request.method, session):
             return self._challenge(is_stale=False)
         counted = self._counts[sent["nonce"]]

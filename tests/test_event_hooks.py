@@ -159,6 +159,16 @@ def test_headers_that_a_hook_broke_are_not_sent(calling: typing.Any) -> None:
     assert recorder.names == ["error"]
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("method", "POST"), ("url", http3.URL("http://y.test/"))]
+)
+def test_a_hook_changes_headers_only(calling: typing.Any, name: str, value: typing.Any) -> None:
+    hooks: http3.EventHooks = {"request": [lambda request: setattr(request, name, value)]}
+    with calling(dispatch=Answers(), event_hooks=hooks) as get:
+        with pytest.raises(ValueError, match="headers"):
+            get(URL)
+
+
 def test_a_length_that_a_hook_made_up_is_not_sent(calling: typing.Any) -> None:
     def lie(request: http3.Request) -> None:
         request.headers["content-length"] = "7"

@@ -988,3 +988,40 @@ def test_a_deadline_that_did_not_pass_changes_nothing(client, dispatch):
         pending = parallel.get(f"{URL}/a", deadline=30)
         dispatch.exchange("/a").respond(content=b"in time")
         assert pending.get_response(PATIENCE).text == "in time"
+
+
+def test_map_takes_options_for_all_of_its_requests() -> None:
+    dispatch = ScriptedDispatch()
+    with http3.parallel(dispatch=dispatch, max_workers=2) as parallel:
+        handles = parallel.map(
+            ["http://x/1", http3.Request("GET", "http://x/2")], tag="both", timeout=7, stream=True
+        )
+        first = threading.Thread(target=lambda: done.append(next(handles)))
+        done: list[http3.PendingResponse] = []
+        first.start()
+        for path in ("/1", "/2"):
+            exchange = dispatch.exchange(path)
+            assert exchange.context.timeout == http3.TimeoutConfig(7)
+            assert exchange.context.stream
+            exchange.respond(content=iter([b"body"]))
+        first.join(PATIENCE)
+        done += handles
+        assert [handle.tag for handle in done] == ["both", "both"]
+        assert [handle.get_response().read() for handle in done] == [b"body", b"body"]
+
+
+def test_a_deadline_of_map_is_that_of_each_request() -> None:
+    with http3.parallel(dispatch=ScriptedDispatch()) as parallel:
+        for handle in parallel.map(["http://x/1", "http://x/2"], deadline=0.05):
+            with pytest.raises(http3.DeadlineExceeded):
+                handle.get_response()
+
+
+def test_an_option_that_map_does_not_know_is_a_type_error_at_once() -> None:
+    with http3.parallel(dispatch=ScriptedDispatch()) as parallel:
+        with pytest.raises(TypeError, match="'json'"):
+            parallel.map(["http://x/1"], json={})  # type: ignore[call-arg]
+        with pytest.raises(TypeError, match="timeout"):
+            parallel.map(["http://x/1"], timeout="soon")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="deadline"):
+            parallel.map(["http://x/1"], deadline="soon")  # type: ignore[arg-type]

@@ -893,3 +893,8 @@ def test_an_unread_stream_does_not_pickle() -> None:
         pickle.dumps(response)
     response.read()
     assert pickle.loads(pickle.dumps(response)).content == b"a"
+
+
+def test_a_status_code_is_a_number() -> None:
+    with pytest.raises(TypeError, match="status code"):
+        Response("200")  # type: ignore[arg-type]

@@ -385,7 +385,7 @@ class Alarm:
         self.rung = threading.Event()
         self._note = note
 
-    def expire(self) -> None:
+    def _expire(self) -> None:
         if self._note is not None:
             self._note.append(self)
         self.rung.set()

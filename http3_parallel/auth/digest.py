@@ -70,7 +70,8 @@ class DigestAuth(Auth):
     body can be sent again; if not, the 401 is returned, and the next request has them. From
     then on all have, until the server has them refused, or wants another nonce.
 
-    Where a server names no charset, text is encoded as ISO 8859-1, or UTF-8 where that cannot.
+    Text is encoded as UTF-8, also where a server names no charset, as other clients have it; give
+    bytes where that is wrong.
     Bytes are used as they are.
 
     A wrong argument is a `TypeError`, or a `ValueError` for what cannot be sent.
@@ -109,10 +110,7 @@ class DigestAuth(Auth):
             memory.accepted(origin, session, answers > 0, _next_nonce(response))
 
     def _open(self, memory: _Memory, origin: Origin, challenge: _Challenge) -> _Session:
-        if challenge.is_utf8:
-            name, password = [_utf8(value) for value in (self._username, self._password)]
-        else:
-            name, password = encode_credentials(self._username, self._password)
+        name, password = _utf8(self._username), _utf8(self._password)
         realm, cnonce = challenge.realm.encode("latin-1"), _new_cnonce()
         secret = challenge.digest(name, realm, password)
         if challenge.is_sess:

@@ -396,7 +396,7 @@ def _translate(exc: Exception, opening: _Opening) -> HTTPError:
             hint = ": it belongs to another host"
         elif exc.verify_code in _UNTRUSTED:
             hint = "; if you trust its issuer, give verify= the path of the issuer's certificate"
-        return CertificateError(f"the certificate of {peer} does not stand: {reason}{hint}")
+        return CertificateError(f"the certificate of {peer} is not valid: {reason}{hint}")
     if isinstance(exc, TimeoutError) or opening.budget.remaining() == 0:
         return opening.budget.exceeded(opening.abort.phase)
     if isinstance(exc, (ssl.SSLError, urllib3.exceptions.SSLError)):

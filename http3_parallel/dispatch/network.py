@@ -14,7 +14,7 @@ import typing
 import urllib.parse
 
 from ..aborting import Abort
-from ..config import PoolLimits, SSLConfig
+from ..config import DEFAULT_POOL_LIMITS, PoolLimits, SSLConfig
 from ..exceptions import HTTPError, UnsupportedScheme
 from ..models import Headers, Request, Response
 from .base import Context, Dispatcher
@@ -33,8 +33,8 @@ class NetworkDispatch(Dispatcher):
     """
     Sends requests over HTTP/1.1, with connections kept for reuse.
 
-    * `limits`: a `PoolLimits`.
-    * `proxies`: see `ProxyMap`; None for those of the environment, if `trust_env`.
+    * `limits`: a `PoolLimits`; by default as those of a client.
+    * `proxies`: as those of a client; None for those of the environment, if `trust_env`.
     * `trust_env`: whether the environment says what proxies and CA certificates to use.
 
     Raises `ValueError` and `TypeError` for bad `proxies`.
@@ -45,7 +45,7 @@ class NetworkDispatch(Dispatcher):
     def __init__(
         self,
         *,
-        limits: PoolLimits,
+        limits: PoolLimits = DEFAULT_POOL_LIMITS,
         proxies: typing.Mapping[str, str | None] | None = None,
         trust_env: bool = True,
     ) -> None:

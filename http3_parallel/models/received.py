@@ -81,6 +81,8 @@ class ReceivedBody:
         content: ResponseContent | None,
         request: Request | None,
     ) -> None:
+        if not isinstance(status_code, int):
+            raise TypeError(f"a status code is an int, not {type(status_code).__name__}")
         self.status_code = status_code
         self.headers = headers if isinstance(headers, Headers) else Headers(headers)
         self.request = typing.cast(Request, request)

@@ -63,8 +63,9 @@ class Response(ReceivedBody):
 
     protocol: str | None
     history: list[Response]
-    elapsed: datetime.timedelta | None
-    timings: Timings | None
+    # Typed for the responses that clients deliver: all of them have both.
+    elapsed: datetime.timedelta
+    timings: Timings
     _cookies: Cookies | None
     _follow: Callable[[Response], Response] | None
 
@@ -82,7 +83,8 @@ class Response(ReceivedBody):
         super().__init__(status_code, headers, content, request)
         self.protocol = protocol
         self.history = [] if history is None else history
-        self.elapsed = self.timings = self._cookies = self._follow = None
+        self.elapsed = self.timings = typing.cast(typing.Any, None)
+        self._cookies = self._follow = None
         if on_close is not None:
             self._add_on_close(on_close)
 
