@@ -100,8 +100,28 @@ def in_child(work: typing.Callable[[], object]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def test_the_parents_idle_connection_outlives_what_the_child_does(echo):
-    with http3.Client() as client:
+class Wrapping(http3.Dispatcher):
+    """A user's own, around the network."""
+
+    abortable = True
+
+    def __init__(self) -> None:
+        self._network = http3.NetworkDispatch()
+
+    def send(self, request: http3.Request, context: http3.Context) -> http3.Response:
+        return self._network.send(request, context)
+
+    def close(self) -> None:
+        self._network.close()
+
+
+@pytest.mark.parametrize("dispatch", [None, http3.NetworkDispatch, Wrapping])
+def test_the_parents_idle_connection_outlives_what_the_child_does(echo, dispatch):
+    with contextlib.ExitStack() as stack:
+        dispatcher = dispatch and dispatch()
+        if dispatcher is not None:
+            stack.callback(dispatcher.close)
+        client = stack.enter_context(http3.Client(dispatch=dispatcher))
         assert client.get(f"{echo.url}/1").text == "/1"
 
         def work() -> None:

@@ -10,6 +10,7 @@ after an abort or a timeout.
 from __future__ import annotations
 
 import contextlib
+import os
 import typing
 import urllib.parse
 
@@ -49,7 +50,9 @@ class NetworkDispatch(Dispatcher):
         proxies: typing.Mapping[str, str | None] | None = None,
         trust_env: bool = True,
     ) -> None:
-        self._pool: ConnectionPool[Connection] = ConnectionPool(limits)
+        self._limits = limits
+        #: By process id: a forked child has a pool of its own.
+        self._pools: dict[int, ConnectionPool[Connection]] = {}
         self._proxies = ProxyMap(proxies, trust_env)
         self._trust_env = trust_env
 
@@ -71,7 +74,21 @@ class NetworkDispatch(Dispatcher):
 
     def forget(self) -> None:
         """Let go of idle connections in a forked child, unnoticed by the parent's servers."""
-        self._pool.forget()
+        for pool in self._pools.copy().values():
+            pool.forget()
+
+    @property
+    def _pool(self) -> ConnectionPool[Connection]:
+        pid = os.getpid()
+        pool = self._pools.get(pid)
+        if pool is None:
+            # Without a lock, which a thread of the parent may have held: setdefault is one step.
+            pool = self._pools.setdefault(pid, ConnectionPool(self._limits))
+            for other in [key for key in self._pools.copy() if key != pid]:
+                parents = self._pools.pop(other, None)
+                if parents is not None:
+                    parents.forget()
+        return pool
 
     def _plan(self, request: Request, ssl: SSLConfig) -> tuple[Route, str, _Fields]:
         """Along which route, for which request target, and with which headers."""
