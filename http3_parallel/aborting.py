@@ -94,6 +94,7 @@ class Abort:
         "_error",
         "_in_user_code",
         "_lock",
+        "_of_user",
         "_wake",
         "after",
         "deadline",
@@ -106,6 +107,8 @@ class Abort:
         self._wake: typing.Callable[[], object] | None = None
         self._error: typing.Callable[[], HTTPError] | None = None
         self._in_user_code = False
+        #: The `id` of an exception. Not itself, whose traceback may refer to this.
+        self._of_user = 0
         #: On the clock of `time.monotonic`. Told to dispatchers, kept by the client's timer.
         self.deadline: float | None = deadline
         #: What the request is doing, in words that fit after "while": for messages.
@@ -186,6 +189,26 @@ class Abort:
             with self._lock:
                 self._in_user_code = outer
         self.check()
+
+    def begin_user_code(self) -> bool:
+        """
+        The same without raising: whether it may run now, until `end_user_code()`. Not once the
+        request was aborted: somebody may wait for its end.
+        """
+        with self._lock:
+            self._in_user_code = self._error is None
+            return self._in_user_code
+
+    def end_user_code(self) -> None:
+        with self._lock:
+            self._in_user_code = False
+
+    def blame_user(self, error: BaseException | None) -> None:
+        """What is about to be raised comes from code of the user's: it is no failure of ours."""
+        self._of_user = id(error)
+
+    def is_of_user(self, error: BaseException) -> bool:
+        return self._of_user == id(error)
 
     def wait(self, signal: Signal, timeout: float | None = None) -> bool:
         """

@@ -145,7 +145,6 @@ class Client(RequestMethods[Response]):
     @property
     def cookies(self) -> Cookies:
         """Those that responses have set, and its own."""
-        self._engine.here()  # in a forked child, their lock is made anew
         return self._defaults.cookies
 
     @property
@@ -197,7 +196,7 @@ class Client(RequestMethods[Response]):
         and base URL are not merged into it. Redirects take the cookies along as always.
         """
         if not isinstance(request, Request):
-            raise TypeError(f"send() takes a Request, not {request!r}")
+            raise TypeError(f"send() takes a Request, not {type(request).__name__}")
         tag, deadline = options.pop("tag", None), options.pop("deadline", None)
         return self._engine.call(request, self._engine.settings(options), tag, deadline)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import collections.abc
+import contextlib
 import functools
 import time
 import typing
 
-from .auth import Share
+from .auth import AuthSteps, Share
 from .dispatch import Context, Dispatcher
 from .exceptions import HTTPError
-from .flow import Discard, Next, Read, Send, Sleep, Step
+from .flow import Begin, Discard, Next, Read, Send, Sleep, Step
 from .hooks import Hooks
 from .models import Request, Response
 
@@ -31,9 +33,22 @@ class Reception(typing.NamedTuple):
 
 
 class Driver:
-    """Runs one flow in the calling thread. What comes of it has the `tag`."""
+    """
+    Runs one flow in the calling thread. What comes of it has the `tag`.
 
-    __slots__ = ("_context", "_dispatcher", "_of_a_hook", "_reception", "_request", "_tag")
+    A response that nobody gets, since something fails or the request is ended while it is in
+    hand, is closed here, and so is the generator of the auth.
+    """
+
+    __slots__ = (
+        "_context",
+        "_dispatcher",
+        "_reception",
+        "_request",
+        "_response",
+        "_steps",
+        "_tag",
+    )
 
     def __init__(
         self,
@@ -48,10 +63,21 @@ class Driver:
         self._request = request
         self._tag = tag
         self._reception = reception
-        #: The `id` of what a hook raised. Not itself, whose traceback refers to this.
-        self._of_a_hook = 0
+        #: What is in hand.
+        self._response: Response | None = None
+        self._steps: AuthSteps | None = None
 
     def run(self, flow: typing.Generator[Step, typing.Any, Response]) -> Response:
+        try:
+            response = self._run(flow)
+            self._response = None
+            return response
+        finally:
+            self._let_go()
+            # What is raised refers to this frame: it must not refer back.
+            del flow
+
+    def _run(self, flow: typing.Generator[Step, typing.Any, Response]) -> Response:
         resume: typing.Callable[[typing.Any], Step] = flow.send
         argument: typing.Any = None
         try:
@@ -63,16 +89,36 @@ class Driver:
                 try:
                     argument, resume = self._perform(step), flow.send
                 except Exception as error:
-                    if not self._is_of_this_request(error):
-                        # Of the user's code, whether that is a dispatcher, auth or a body.
-                        if not isinstance(step, Share):  # which many requests may raise
-                            self._add_note(error)
+                    if not self._is_of_this_request(error, step):
+                        self._add_note(error, step)
                         raise
                     self._complete(error)
                     argument, resume = error, flow.throw
         finally:
-            # What is raised refers to this frame: it must not refer back.
             del argument, resume, flow
+
+    def _let_go(self) -> None:
+        """Close what is in hand. What that raises is nobody's: something else is, or nothing."""
+        response, self._response = self._response, None
+        if response is not None:
+            with contextlib.suppress(Exception):
+                response.close()
+        self._close_steps()
+
+    def _close_steps(self) -> None:
+        """Let the auth's generator clean up, which may take its time."""
+        steps, self._steps = self._steps, None
+        if steps is None:
+            return
+        abort = self._context.abort
+        if not abort.begin_user_code():
+            abort.after.append(steps.close)
+            return
+        try:
+            with contextlib.suppress(Exception):
+                steps.close()
+        finally:
+            abort.end_user_code()
 
     def _perform(self, step: Step) -> typing.Any:
         if isinstance(step, Send):
@@ -82,6 +128,11 @@ class Driver:
         if isinstance(step, Discard):
             return self._dispatched(lambda: self._discard(step.response))
         abort = self._context.abort
+        if isinstance(step, Begin):
+            self._close_steps()
+            with abort.user_code():
+                self._steps = steps = _begin(step)
+            return steps
         if isinstance(step, Next):
             with abort.user_code():
                 return _advance(step)
@@ -101,30 +152,32 @@ class Driver:
 
     def _send(self, request: Request) -> Response:
         hooks = self._reception.hooks
-        response: Response | None = None
-        told = False
+        telling = _Telling()
         try:
             self._request = request
             if hooks.request:
-                self._request = request = self._shown(request)
+                self._request = request = self._shown(request, telling)
+            telling.begun = True
             response = self._exchange(request)
             if hooks.response:
                 with self._context.abort.user_code():
-                    told = True
+                    telling.done = True
                     self._call_all(hooks.response, response)
-        except BaseException as error:
-            if response is not None:
-                response.close()
-            if isinstance(error, Exception) and not told:
+        except Exception as error:
+            if telling.begun and not telling.done:
                 self._failed(error)
             raise
         return response
 
-    def _shown(self, request: Request) -> Request:
+    def _shown(self, request: Request, telling: _Telling) -> Request:
         """To the hooks, a copy, of which they may change the headers."""
-        self._request = shown = request._replace()
-        self._call(self._reception.hooks.request, shown)
-        if shown.method != request.method or shown.url != request.url:
+        shown = request._replace()
+        with self._context.abort.user_code():
+            telling.begun = True
+            self._request = shown
+            self._call_all(self._reception.hooks.request, shown)
+        if shown.method != request.method or shown.url is not request.url:
+            self._request = request
             raise ValueError(
                 "a request hook may change the headers of the request, not its method or URL"
             )
@@ -144,8 +197,9 @@ class Driver:
                 if isinstance(unwanted, Response):
                     unwanted.close()
             raise
-        response = returned.pop()
+        self._response = response = returned.pop()
         if not isinstance(response, Response):
+            self._response = None
             name = type(self._dispatcher).__name__
             raise TypeError(f"{name}.send() returns a Response, not {type(response).__name__}")
         if response.request is None:
@@ -165,22 +219,17 @@ class Driver:
             self._failed(error)
             raise
 
-    def _is_of_this_request(self, error: Exception) -> bool:
+    def _is_of_this_request(self, error: Exception, step: Step) -> bool:
         """
         Whether the exchange failed, which may be tried again; and not code of the user's that
         makes requests of its own, or refuses this one.
         """
         if not isinstance(error, HTTPError):
             return False
-        if self._context.abort.aborted:
-            return True
-        return id(error) != self._of_a_hook and error.request in (None, self._request)
-
-    def _call(
-        self, hooks: typing.Iterable[typing.Callable[[typing.Any], object]], argument: object
-    ) -> None:
-        with self._context.abort.user_code():
-            self._call_all(hooks, argument)
+        abort = self._context.abort
+        return abort.aborted or not (
+            isinstance(step, (Begin, Next, Share)) or abort.is_of_user(error)
+        )
 
     def _call_all(
         self, hooks: typing.Iterable[typing.Callable[[typing.Any], object]], argument: object
@@ -189,7 +238,7 @@ class Driver:
             for hook in hooks:
                 hook(argument)
         except Exception as error:
-            self._of_a_hook = id(error)
+            self._context.abort.blame_user(error)
             raise
 
     def _failed(self, error: Exception) -> None:
@@ -197,12 +246,17 @@ class Driver:
         hooks = self._reception.hooks
         if not hooks.error:
             return
-        self._complete(error)
         abort = self._context.abort
-        if abort.aborted:
+        if isinstance(error, HTTPError) and abort.aborted:
+            error.request = self._request  # as it was sent, not as it was submitted
+        self._complete(error)
+        if not abort.begin_user_code():
             abort.after += [functools.partial(hook, error) for hook in hooks.error]
             return
-        self._call(hooks.error, error)
+        try:
+            self._call_all(hooks.error, error)
+        finally:
+            abort.end_user_code()
 
     def _discard(self, response: Response) -> None:
         end = time.monotonic() + _DISCARD_SECONDS
@@ -213,7 +267,7 @@ class Driver:
                 read += len(chunk)
                 if read > _DISCARD_BYTES or time.monotonic() > end:
                     break
-        except HTTPError:
+        except Exception:
             # A body of no interest that breaks is of no interest. An abort is.
             self._context.abort.check()
         finally:
@@ -226,9 +280,29 @@ class Driver:
             if error.tag is None:
                 error.tag = self._tag
 
-    def _add_note(self, error: Exception) -> None:
+    def _add_note(self, error: Exception, step: Step) -> None:
+        if isinstance(error, HTTPError):
+            self._complete(error)
+        elif isinstance(step, Share):
+            return  # many requests may raise it
         if hasattr(error, "add_note"):  # Python 3.11
             error.add_note(f"while requesting {self._request.method} {self._request.url.redacted}")
+
+
+class _Telling:
+    """How far the hooks of one message have got."""
+
+    __slots__ = ("begun", "done")
+
+    def __init__(self) -> None:
+        self.begun = self.done = False
+
+
+def _begin(step: Begin) -> AuthSteps:
+    steps = step.auth.steps(step.request)
+    if not isinstance(steps, collections.abc.Generator):
+        raise TypeError(f"the steps() of an Auth is a generator, not {type(steps).__name__}")
+    return steps
 
 
 def _advance(step: Next) -> Request | Share | None:
@@ -239,4 +313,6 @@ def _advance(step: Next) -> Request | Share | None:
     if not isinstance(following, (Request, Share)):
         name = type(following).__name__
         raise TypeError(f"the steps() of an Auth yields requests, not {name}")
+    if isinstance(following, Request):
+        following._check_headers()
     return following

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextvars
 import datetime
+import functools
 import logging
 import os
 import time
@@ -24,7 +25,7 @@ from .exceptions import ClientClosed, HTTPError, WorkersUnavailable
 from .flow import follow, run
 from .models import Request, Response, Timings, URLTypes
 from .settings import Defaults, Settings
-from .workers import Registry, Workers
+from .workers import Registry, Workers, guarded_all
 
 __all__ = ["ClientEngine"]
 
@@ -67,10 +68,10 @@ class ClientEngine:
         self.closed: bool = False
         self._defaults = defaults
         if dispatch is not None and not isinstance(dispatch, Dispatcher):
-            raise TypeError(f"dispatch is a Dispatcher, not {dispatch!r}")
+            raise TypeError(f"dispatch is a Dispatcher, not {type(dispatch).__name__}")
         self._dispatch = dispatch
         if limits is not None and not isinstance(limits, PoolLimits):
-            raise TypeError(f"pool_limits is a PoolLimits, not {limits!r}")
+            raise TypeError(f"pool_limits is a PoolLimits, not {type(limits).__name__}")
         self._limits = limits or PoolLimits(
             soft_limit=max_workers,
             hard_limit=max(100, max_workers),
@@ -182,9 +183,11 @@ class ClientEngine:
             if timer is not None:
                 timer.cancel()
             del response
+            after, abort.after = abort.after, []  # it may refer to the error
             if context is not None:
-                for function in abort.after:
-                    context.run(function)
+                after = [functools.partial(context.run, function) for function in after]
+            guarded_all(after)
+            del after
 
     def _follow(self, request: Request, response: Response, settings: Settings) -> Response:
         """One redirect, as the flow would follow it. `request` led to `response`."""
@@ -221,7 +224,6 @@ class ClientEngine:
             parent = self._states.pop(other, None)
             if parent is not None and isinstance(parent.dispatcher, NetworkDispatch):
                 parent.dispatcher.forget()
-            self._defaults.cookies._after_fork()
         return state
 
     def check_open(self) -> None:

@@ -226,7 +226,7 @@ class Map(typing.Iterator[PendingResponse]):
                 self._completions, "GET", item, self._options, tag=tag, deadline=deadline
             )
         else:
-            raise TypeError(f"map() takes URLs and Requests, not {item!r}")
+            raise TypeError(f"map() takes URLs and Requests, not {type(item).__name__}")
 
     def close(self) -> None:
         """End the requests that were started and not handed out. No more are read."""

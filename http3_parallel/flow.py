@@ -35,7 +35,19 @@ from .exceptions import (
 )
 from .models import URL, Cookies, Request, Response
 
-__all__ = ["Discard", "Flow", "Next", "Policy", "Read", "Send", "Sleep", "Step", "follow", "run"]
+__all__ = [
+    "Begin",
+    "Discard",
+    "Flow",
+    "Next",
+    "Policy",
+    "Read",
+    "Send",
+    "Sleep",
+    "Step",
+    "follow",
+    "run",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +77,14 @@ class Sleep:
 
 
 @dataclasses.dataclass(frozen=True)
+class Begin:
+    """Have the auth, which may be code of the user's, make its generator; that is sent back."""
+
+    auth: Auth
+    request: Request
+
+
+@dataclasses.dataclass(frozen=True)
 class Next:
     """Advance a generator that may run code of the user's; what it yields is sent back."""
 
@@ -72,7 +92,7 @@ class Next:
     value: typing.Any
 
 
-Step = typing.Union[Send, Read, Discard, Sleep, Next, Share]
+Step = typing.Union[Send, Read, Discard, Sleep, Begin, Next, Share]
 Flow = typing.Generator[Step, typing.Any, Response]
 
 
@@ -82,7 +102,7 @@ class Policy:
     * `cookies`: the store, which gets those of every response; None for none.
     * `keep_cookies`: whether the store is that of the client, and not a copy for the request.
     * `merge_cookies`: whether the request takes from the store.
-    * `fresh`: names of the cookies that responses have set on the way.
+    * `fresh`, `gone`: names of the cookies that responses have set, or deleted, on the way.
     * `foreign`: whether a redirect has led to another origin.
     """
 
@@ -95,6 +115,7 @@ class Policy:
     keep_cookies: bool = True
     merge_cookies: bool = True
     fresh: frozenset[str] = frozenset()
+    gone: frozenset[str] = frozenset()
     foreign: bool = False
 
     def without_merging(self) -> Policy:
@@ -106,12 +127,21 @@ class Policy:
     def after(self, request: Request, redirect: Response, following: Request) -> Policy:
         """For `following`, which `redirect` made of `request`."""
         crossed = following.url.origin != request.url.origin
-        return dataclasses.replace(
+        policy = dataclasses.replace(
             self,
             auth=None if crossed else find_auth(self.auth, request),
             merge_cookies=True,
-            fresh=self.fresh.union(_names_set(redirect)),
             foreign=self.foreign or crossed,
+        )
+        return policy.after_cookies(redirect, Cookies())
+
+    def after_cookies(self, response: Response, store: Cookies | None) -> Policy:
+        """When `store` has got those of `response`."""
+        if store is None or response.request is None or "set-cookie" not in response.headers:
+            return self
+        fresh, gone = store._store(response.request.url, response.headers)
+        return dataclasses.replace(
+            self, fresh=(self.fresh - gone) | fresh, gone=(self.gone - fresh) | gone
         )
 
 
@@ -120,36 +150,15 @@ def run(request: Request, policy: Policy) -> Flow:
     attempts = _Attempts(policy)
     history: list[Response] = []
     while True:
-        auth = find_auth(policy.auth, request)
-        if auth is None:
-            response = yield from attempts.make(request)
-        else:
-            response = yield from _authenticated(request, auth, attempts)
+        response = yield from attempts.make(request)
         response.history = list(history)
         if not (policy.allow_redirects and response.is_redirect):
             return response
         yield Discard(response)  # also if it turns out that it cannot be followed
         following = follow(request, response, history, policy.max_redirects)
         history.append(response)
-        policy = attempts.policy = attempts.policy.after(request, response, following)
+        attempts.policy = attempts.policy.after(request, response, following)
         request = following
-
-
-def _authenticated(request: Request, auth: Auth, attempts: _Attempts) -> Flow:
-    steps = auth.steps(request)
-    value: typing.Any = None
-    response: Response | None = None
-    while (following := (yield Next(steps, value))) is not None:
-        if response is not None:
-            yield Discard(response)
-        if isinstance(following, Share):
-            response = None
-            value = yield following
-        else:
-            value = response = yield from attempts.make(following)
-    if response is None:
-        raise TypeError("the steps() of an Auth ended without a request")
-    return response
 
 
 class _Attempts:
@@ -163,13 +172,12 @@ class _Attempts:
         policy = self.policy
         while True:
             try:
-                response = yield Send(self._with_cookies(request))
-                self._keep_cookies(response)
+                response = yield from self._authenticate(request)
                 delay = self._after_status(request, response)
                 if delay is None:
                     if not (policy.stream or (policy.allow_redirects and response.is_redirect)):
                         yield Read(response)
-                    return response  # type: ignore[no-any-return]  # what a Send sends back
+                    return response
                 yield Discard(response)
             except HTTPError as error:
                 kind = _kind_of(error)
@@ -177,6 +185,31 @@ class _Attempts:
                     raise
                 delay = policy.retries.backoff_delay(self._count(kind))
             yield Sleep(delay)
+
+    def _authenticate(self, request: Request) -> Flow:
+        """The response to the last of what the auth sends, its body unread."""
+        auth = find_auth(self.policy.auth, request)
+        if auth is None:
+            return (yield from self._exchange(request))
+        steps = yield Begin(auth, request)
+        value: typing.Any = None
+        response: Response | None = None
+        while (following := (yield Next(steps, value))) is not None:
+            if response is not None:
+                yield Discard(response)
+            if isinstance(following, Share):
+                response = None
+                value = yield following
+            else:
+                value = response = yield from self._exchange(following)
+        if response is None:
+            raise TypeError("the steps() of an Auth ended without a request")
+        return response
+
+    def _exchange(self, request: Request) -> Flow:
+        response = yield Send(self._with_cookies(request))
+        self.policy = self.policy.after_cookies(response, self.policy.cookies)
+        return response  # type: ignore[no-any-return]  # what a Send sends back
 
     def _with_cookies(self, request: Request) -> Request:
         """
@@ -186,36 +219,33 @@ class _Attempts:
         policy = self.policy
         store = policy.cookies if policy.merge_cookies else None
         own = request._cookies
+        changed = bool(policy.fresh or policy.gone)
         nothing_stored = store is None or store._is_empty
-        if nothing_stored and not policy.fresh and (own is None or own._is_empty):
+        if nothing_stored and not changed and (own is None or own._is_empty):
             return request
         given = _cookie_header(request)
-        if given is not None:
+        explicit = given is not None
+        if explicit:
             # The user's stands in place of what the store had when it was given.
-            if store is None or not policy.fresh:
+            if store is None or not changed:
                 return request
-            stored = _pairs(store._header(request.url, foreign=policy.foreign))
-            stored = [pair for pair in stored if _name(pair) in policy.fresh]
         else:
             if store is None:
                 store, own = own or Cookies(), None
-            if own is None or not policy.fresh:
+            if own is None or not changed:
                 header = store._header(request.url, own, foreign=policy.foreign)
                 return request if header is None else _with_cookie_header(request, header)
             given = own._header(request.url, foreign=policy.foreign)
-            stored = _pairs(store._header(request.url, foreign=policy.foreign))
-        kept = [pair for pair in _pairs(given) if _name(pair) not in policy.fresh]
+        stored = _pairs(store._header(request.url, foreign=policy.foreign))
+        newer = policy.gone.union([_name(pair) for pair in stored if _name(pair) in policy.fresh])
+        kept = [pair for pair in _pairs(given) if _name(pair) not in newer]
         names = {_name(pair) for pair in kept}
-        pairs = [pair for pair in stored if _name(pair) not in names]
+        pairs = [
+            pair
+            for pair in stored
+            if _name(pair) not in names and (not explicit or _name(pair) in policy.fresh)
+        ]
         return _with_cookie_header(request, "; ".join(pairs + kept))
-
-    def _keep_cookies(self, response: Response) -> None:
-        names = _names_set(response)
-        if names:
-            store = self.policy.cookies
-            if store is not None and response.request is not None:
-                store._store(response.request.url, response.headers)
-            self.policy = dataclasses.replace(self.policy, fresh=self.policy.fresh.union(names))
 
     def _after_status(self, request: Request, response: Response) -> float | None:
         """Seconds until the request is made again, because of this response; None if it stands."""
@@ -280,13 +310,7 @@ def _pairs(header: str | None) -> list[str]:
 
 
 def _name(pair: str) -> str:
-    """Of a pair in a Cookie header, or of the one at the start of a Set-Cookie."""
-    return pair.partition(";")[0].partition("=")[0].strip()
-
-
-def _names_set(response: Response) -> list[str]:
-    lines = [value for name, value in response.headers.raw if name == b"set-cookie"]
-    return [_name(line.decode("utf-8", "surrogateescape")) for line in lines]
+    return pair.partition("=")[0].strip()
 
 
 def follow(

@@ -66,7 +66,7 @@ def _functions(event: str, listed: object) -> tuple[typing.Any, ...]:
     for function in functions:
         if not callable(function):
             raise TypeError(f"a hook of {event!r} is a function, not {type(function).__name__}")
-        if inspect.iscoroutinefunction(function):
+        if any(map(inspect.iscoroutinefunction, (function, type(function).__call__))):
             raise TypeError(f"a hook of {event!r} is called by a thread: it cannot be asynchronous")
     return functions
 

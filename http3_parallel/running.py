@@ -21,7 +21,7 @@ from .exceptions import HTTPError, RequestCancelled, WorkersUnavailable
 from .line import Line
 from .models import Request, Response, URLTypes
 from .pending import DONE, ENDED, MOVES, QUEUED, RUNNING, PendingResponse, Place
-from .workers import Lifeless, Workers, guarded
+from .workers import Lifeless, Workers, guarded_all
 
 __all__ = ["Engine", "Runner", "Running", "cancelled", "close_quietly", "left", "unavailable"]
 
@@ -154,6 +154,7 @@ class Running:
             after: list[typing.Callable[[], object]] = [
                 functools.partial(context.run, function) for function in abort.after
             ]
+            abort.after = []  # it may refer to the error, and that to the abort
             # The frames of an error's traceback refer to this one, and it to what it has in hand.
             del request, response, error, context, settings
             with self.lock:
@@ -169,8 +170,7 @@ class Running:
                 self._drained.clear()
             if future is not None:
                 after.insert(0, future.follow)
-            for function in after:
-                guarded(function)
+            guarded_all(after)
             self._calling_back.discard(handle)
             del handle, after, abort
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import typing
+from http.cookiejar import CookieJar
 
 from .auth import AuthTypes, as_auth
 from .config import (
@@ -19,7 +20,7 @@ from .config import (
 )
 from .dispatch import Dispatcher
 from .driver import Reception
-from .exceptions import HTTPError, UnsupportedScheme
+from .exceptions import HTTPError, UnsupportedScheme, redacted_text
 from .flow import Policy
 from .hooks import EventHooks, Hooks
 from .methods import SendOptions
@@ -115,6 +116,10 @@ class Defaults:
         max_response_size: int | None = None,
         default_encoding: str | None = None,
     ) -> None:
+        if not keep_cookies and isinstance(cookies, CookieJar):
+            raise ValueError(
+                "a CookieJar is there to be filled: give a dict with keep_cookies=False"
+            )
         self.given_auth = auth
         self.cookies: Cookies = Cookies(cookies)
         self.base_url: URL | None = None if base_url is None else URL(base_url)
@@ -269,7 +274,7 @@ def check_proxies(
         # A key that means nothing would let its requests pass by the proxy, unseen.
         if not _PROXY_KEY.fullmatch(key):
             raise ValueError(
-                f"{key!r} is no key of proxies: they are 'http', 'https', 'all', 'no', and "
-                "'http://host' or 'https://host', without a port, for one host"
+                f"{redacted_text(key)!r} is no key of proxies: they are 'http', 'https', 'all', "
+                "'no', and 'http://host' or 'https://host', without a port, for one host"
             )
     return dict(proxies)

@@ -38,7 +38,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 from .aborting import Signal
 
-__all__ = ["Job", "Lifeless", "Registry", "Timer", "Workers", "end_at_exit", "guarded"]
+__all__ = [
+    "Job",
+    "Lifeless",
+    "Registry",
+    "Timer",
+    "Workers",
+    "end_at_exit",
+    "guarded",
+    "guarded_all",
+]
 
 _T = typing.TypeVar("_T")
 
@@ -372,6 +381,12 @@ def guarded(function: typing.Callable[[], object]) -> None:
         function()
     except BaseException:
         _logger.exception("an exception that nobody asks for, in a thread of http3_parallel")
+
+
+def guarded_all(functions: typing.Iterable[typing.Callable[[], object]]) -> None:
+    """Each of them. A loop in the caller would keep the last one, and what it refers to."""
+    for function in functions:
+        guarded(function)
 
 
 class Ending(typing.Protocol):

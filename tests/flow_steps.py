@@ -6,7 +6,7 @@ import typing
 
 import http3_parallel as http3
 from http3_parallel.auth import AuthTypes, as_auth
-from http3_parallel.flow import Discard, Next, Policy, Read, Send, Sleep, run
+from http3_parallel.flow import Begin, Discard, Next, Policy, Read, Send, Sleep, run
 
 
 class Answer(typing.NamedTuple):
@@ -115,6 +115,8 @@ def _perform(step: typing.Any, answers: Answers) -> typing.Any:
         return answers.discarded.append(step.response)
     if isinstance(step, Sleep):
         return answers.slept.append(step.seconds)
+    if isinstance(step, Begin):
+        return step.auth.steps(step.request)
     assert isinstance(step, Next)
     try:
         return step.steps.send(step.value)

@@ -252,7 +252,7 @@ def test_auth_leaves_the_users_request_as_it_was(auth: typing.Any) -> None:
     assert "authorization" not in request.headers
 
 
-def test_a_callable_is_asked_for_each_url_of_the_origin_not_for_each_retry() -> None:
+def test_a_callable_is_asked_for_each_url_of_the_origin_and_each_retry() -> None:
     asked = []
 
     def sign(request: http3.Request) -> http3.Request:
@@ -269,7 +269,7 @@ def test_a_callable_is_asked_for_each_url_of_the_origin_not_for_each_retry() -> 
         respond(200),
     )
     drive(http3.Request("GET", URL + "start"), answers, auth=sign, retries=http3.Retry(1))
-    assert asked == ["/start", "/next"]
+    assert asked == ["/start", "/start", "/next"]
     assert [request.headers.get("authorization") for request in answers.requests] == [
         "Signed /start",
         "Signed /start",

@@ -210,6 +210,82 @@ def test_an_error_of_a_request_that_the_app_made_is_not_tried_again(refused_url:
     assert str(raised.value.url) == refused_url
 
 
+def test_a_bare_error_of_an_app_or_a_body_is_not_tried_again(server: Site) -> None:
+    called = []
+
+    def failing(environ: typing.Any, start_response: typing.Any) -> typing.Iterable[bytes]:
+        called.append("app")
+        raise http3.ConnectError("the app's own")
+
+    class Failing:
+        def __iter__(self) -> typing.Iterator[bytes]:
+            called.append("body")
+            raise http3.ConnectError("the body's own")
+
+    retries = http3.Retry(3, backoff=0)
+    with http3.Client(app=failing, retries=retries) as client:
+        with pytest.raises(http3.ConnectError, match="app's own") as raised:
+            client.post("http://shop.test/")
+    assert raised.value.request is not None
+    with http3.Client(retries=retries) as client:
+        with pytest.raises(http3.ConnectError, match="body's own"):
+            client.post(server.url, data=Failing())
+
+    assert called == ["app", "body"]
+
+
+def test_what_a_dispatcher_delegates_with_another_request_is_tried_again() -> None:
+    attempts = []
+
+    class Inner(http3.Dispatcher):
+        def send(self, request: http3.Request, context: http3.Context) -> http3.Response:
+            attempts.append(request)
+            if len(attempts) == 1:
+                raise http3.ConnectError("refused", request=request)
+            return http3.Response(200, request=request)
+
+    class Signing(http3.Dispatcher):
+        def send(self, request: http3.Request, context: http3.Context) -> http3.Response:
+            signed = request.copy()
+            signed.headers["x-signed"] = "1"
+            return Inner().send(signed, context)
+
+    with http3.Client(dispatch=Signing(), retries=http3.Retry(1, backoff=0)) as client:
+        assert client.post(URL).status_code == 200
+
+    assert len(attempts) == 2
+
+
+def test_a_401s_body_is_of_no_interest() -> None:
+    class Refusing(http3.Dispatcher):
+        def send(self, request: http3.Request, context: http3.Context) -> http3.Response:
+            if "authorization" in request.headers:
+                return http3.Response(200, content=b"in", request=request)
+            headers = {"www-authenticate": 'Digest realm="r", nonce="n"'}
+            body = iter([bytes(1000)])
+            return http3.Response(401, headers=headers, content=body, request=request)
+
+    auth = http3.DigestAuth("user", "secret")
+    with http3.Client(dispatch=Refusing(), auth=auth, max_response_size=10) as client:
+        assert client.get(URL).content == b"in"
+
+
+def test_no_password_is_shown_for_what_was_given_in_the_wrong_place() -> None:
+    url: typing.Any = "http://user:secret@x.test/"
+    with http3.Client(dispatch=InstantDispatch()) as client, client.parallel() as parallel:
+        wrong: list[typing.Callable[[], object]] = [
+            lambda: client.send(url),
+            lambda: list(parallel.map([url.encode()])),
+            lambda: http3.Client(dispatch=url),
+            lambda: http3.Client(pool_limits=url),
+            lambda: http3.Client(proxies={url: "http"}),
+        ]
+        for call in wrong:
+            with pytest.raises((TypeError, ValueError)) as raised:
+                call()
+            assert "secret" not in str(raised.value)
+
+
 def test_what_is_no_app_is_refused() -> None:
     with pytest.raises(TypeError):
         http3.Client(app="shop:app")  # type: ignore[arg-type]

@@ -961,3 +961,23 @@ def test_a_redirect_to_another_origin_takes_nothing_along() -> None:
             assert response.status_code == 401
         assert (server.wrong, foreign.wrong) == ([], [])
         assert "authorization" not in foreign.requests[-1].headers
+
+
+def test_a_retry_is_signed_anew() -> None:
+    counts: list[str] = []
+
+    class Busy(http3.Dispatcher):
+        def send(self, request: http3.Request, context: http3.Context) -> http3.Response:
+            value = request.headers.get("authorization")
+            if value is None:
+                headers = {"www-authenticate": 'Digest realm="r", nonce="n", qop="auth"'}
+                return http3.Response(401, headers=headers, request=request)
+            (challenge,) = parse_challenges([value.encode()])
+            counts.append(challenge[1]["nc"])
+            return http3.Response(503 if len(counts) == 1 else 200, request=request)
+
+    retries = http3.Retry(1, backoff=0)
+    with http3.Client(dispatch=Busy(), auth=DigestAuth("u", "p"), retries=retries) as client:
+        assert client.get("http://x.test/").status_code == 200
+
+    assert counts == ["00000001", "00000002"]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import contextvars
+import gc
 import threading
+import time
 import typing
+import weakref
 
 import pytest
 
@@ -13,6 +17,9 @@ import http3_parallel as http3
 from scripted import PATIENCE, InstantDispatch, ScriptedDispatch
 
 URL = "http://x.test/"
+
+#: Seconds. Whoever waits for code of the user's waits for five.
+NOT_WAITED_FOR = 2.5
 
 Call = typing.Callable[..., http3.Response]
 
@@ -355,11 +362,10 @@ def test_leaving_a_block_does_not_wait_for_hooks_that_hang() -> None:
         with client.parallel() as parallel:
             parallel.get(URL)
             dispatch.exchange("/")
-        left = not release.is_set()
+            began = time.monotonic()
+        assert time.monotonic() - began < NOT_WAITED_FOR
         assert called.wait(PATIENCE)
         release.set()
-
-    assert left
 
 
 @pytest.mark.parametrize("event", ["request", "response"])
@@ -375,6 +381,8 @@ def test_leaving_a_block_does_not_wait_for_hooks_that_are_running(event: str) ->
         with client.parallel() as parallel:
             handle = parallel.get(URL)
             assert called.wait(PATIENCE)
+            began = time.monotonic()
+        assert time.monotonic() - began < NOT_WAITED_FOR
         with pytest.raises(http3.RequestCancelled):
             handle.get_response()
         release.set()
@@ -434,3 +442,218 @@ def test_the_users_lists_are_copied() -> None:
         client.get(URL)
 
     assert recorder.events == []
+
+
+class Waiting(http3.Dispatcher):
+    """Of a user who knows nothing of aborts: answers when told, whatever has happened."""
+
+    def __init__(self, status_code: int) -> None:
+        self._status_code = status_code
+        self.called, self.answer, self.closed = (threading.Event() for _ in range(3))
+
+    def send(self, request: http3.Request, context: http3.Context) -> http3.Response:
+        self.called.set()
+        assert self.answer.wait(PATIENCE)
+        headers = {"location": "/next"} if self._status_code == 302 else {}
+        body = iter([b"body"])
+        return http3.Response(
+            self._status_code, headers=headers, content=body, on_close=self.closed.set
+        )
+
+
+@pytest.mark.parametrize("status_code", [200, 302, 503])
+def test_what_is_answered_too_late_is_closed(status_code: int) -> None:
+    dispatch = Waiting(status_code)
+    with http3.Client(dispatch=dispatch, retries=1) as client:
+        with client.parallel() as parallel:
+            parallel.get(URL)
+            assert dispatch.called.wait(PATIENCE)
+        dispatch.answer.set()
+        assert dispatch.closed.wait(PATIENCE)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("how", ["raises", "junk", "no generator"])
+def test_a_response_that_auth_fails_on_is_closed(
+    calling: typing.Any, how: str, stream: bool
+) -> None:
+    class Failing(http3.Auth):
+        def steps(self, request: http3.Request) -> typing.Any:
+            if how == "no generator":
+                return iter([request])
+            return self._steps(request)
+
+        def _steps(self, request: http3.Request) -> typing.Any:
+            yield request
+            if how == "raises":
+                raise LookupError("of the user's")
+            yield "junk"
+
+    closed = threading.Event()
+    dispatch = Answers(answer(401, content=iter([b"body"]), on_close=closed.set))
+    with calling(dispatch=dispatch, auth=Failing()) as get:
+        with pytest.raises((LookupError, TypeError)):
+            get(URL, stream=stream)
+
+    assert closed.is_set() == (how != "no generator")
+
+
+def test_the_generator_of_an_auth_is_closed_when_its_request_fails(calling: typing.Any) -> None:
+    closed = []
+
+    class Cleaning(http3.Auth):
+        def steps(self, request: http3.Request) -> typing.Any:
+            try:
+                yield request
+            finally:
+                closed.append(True)
+
+    with calling(dispatch=Answers(fail(http3.ReadError("broken"))), auth=Cleaning()) as get:
+        with pytest.raises(http3.ReadError) as raised:
+            get(URL)
+        assert raised.value is not None, "it is kept, and with it all that it refers to"
+        assert closed == [True]
+
+
+def test_leaving_a_block_does_not_wait_for_an_auth_that_cleans_up() -> None:
+    cleaning, release = threading.Event(), threading.Event()
+
+    class Slow(http3.Auth):
+        def steps(self, request: http3.Request) -> typing.Any:
+            try:
+                yield request
+            finally:
+                cleaning.set()
+                assert release.wait(PATIENCE)
+
+    dispatch = ScriptedDispatch()
+    with http3.Client(dispatch=dispatch, auth=Slow()) as client:
+        with client.parallel() as parallel:
+            parallel.get(URL)
+            dispatch.exchange("/")
+            began = time.monotonic()
+        assert time.monotonic() - began < NOT_WAITED_FOR
+        assert cleaning.wait(PATIENCE)
+        release.set()
+
+
+def test_leaving_a_block_does_not_wait_for_steps_that_are_a_function() -> None:
+    called, release = threading.Event(), threading.Event()
+
+    class Slow(http3.Auth):
+        def steps(self, request: http3.Request) -> typing.Any:
+            called.set()
+            assert release.wait(PATIENCE)
+            return http3.BasicAuth("user", "secret").steps(request)
+
+    with http3.Client(dispatch=InstantDispatch(), auth=Slow()) as client:
+        with client.parallel() as parallel:
+            parallel.get(URL)
+            assert called.wait(PATIENCE)
+            began = time.monotonic()
+        assert time.monotonic() - began < NOT_WAITED_FOR
+        release.set()
+
+
+def test_a_response_hook_that_raises_calls_no_error_hook(calling: typing.Any) -> None:
+    recorder = Recorder()
+    hooks: http3.EventHooks = {
+        "response": [fail(LookupError("of the user's"))],
+        "error": [recorder.error],
+    }
+    with calling(dispatch=InstantDispatch(), event_hooks=hooks) as get:
+        with pytest.raises(LookupError):
+            get(URL)
+
+    assert recorder.names == []
+
+
+def test_whoever_was_told_of_a_request_is_told_of_its_end_whenever_it_is_cancelled() -> None:
+    begun: list[object] = []
+    ended: list[object] = []
+    hooks: http3.EventHooks = {
+        "request": [begun.append],
+        "response": [lambda response: ended.append(response.request)],
+        "error": [lambda error: ended.append(getattr(error, "request", None))],
+    }
+    with http3.Client(dispatch=InstantDispatch(), event_hooks=hooks, max_workers=4) as client:
+        for _ in range(300):
+            with client.parallel(max_workers=4) as parallel:
+                for number in range(8):
+                    parallel.get(f"{URL}{number}")
+                if parallel.has_pending_responses:
+                    parallel.next_response(PATIENCE)
+    # Closing the client waited for its threads.
+    assert collections.Counter(map(id, begun)) == collections.Counter(map(id, ended))
+
+
+def test_an_error_hook_leaves_no_cycle_behind() -> None:
+    dispatch = ScriptedDispatch()
+    seen: list[weakref.ref[http3.HTTPError]] = []
+    told = threading.Event()
+
+    def tell(error: Exception) -> None:
+        assert isinstance(error, http3.HTTPError)
+        seen.append(weakref.ref(error))
+        told.set()
+
+    gc.disable()
+    try:
+        with http3.Client(dispatch=dispatch, event_hooks={"error": [tell]}) as client:
+            with client.parallel() as parallel:
+                parallel.get(URL)
+                dispatch.exchange("/").ended.clear()
+            with pytest.raises(http3.DeadlineExceeded):
+                client.get(URL, deadline=0.05)
+            assert told.wait(PATIENCE)
+        assert len(seen) == 2
+        assert [reference() for reference in seen] == [None, None]
+    finally:
+        gc.enable()
+
+
+def test_every_error_hook_is_called_after_a_deadline_and_the_deadline_comes_out() -> None:
+    called: list[str] = []
+
+    def first(error: Exception) -> None:
+        called.append("first")
+        raise LookupError("of the user's")
+
+    hooks: http3.EventHooks = {"error": [first, lambda error: called.append("second")]}
+    with http3.Client(dispatch=ScriptedDispatch(), event_hooks=hooks) as client:
+        with pytest.raises(http3.DeadlineExceeded):
+            client.get(URL, deadline=0.05)
+
+    assert called == ["first", "second"]
+
+
+def test_a_body_without_its_length_is_not_sent(calling: typing.Any) -> None:
+    def strip(request: http3.Request) -> None:
+        del request.headers["content-length"]
+
+    with http3.Client(dispatch=Answers(), event_hooks={"request": [strip]}, retries=2) as client:
+        with pytest.raises(ValueError, match="Content-Length"):
+            client.put(URL, data=b"abc")
+
+
+def test_what_a_hook_made_of_the_headers_is_not_shown() -> None:
+    def replace(request: http3.Request) -> None:
+        request.headers = dict(request.headers.items())  # type: ignore[assignment]  # a mistake
+
+    with http3.Client(
+        dispatch=Answers(), event_hooks={"request": [replace]}, auth=("user", "secret")
+    ) as client:
+        with pytest.raises(TypeError) as raised:
+            client.get(URL)
+
+    assert "authorization" not in str(raised.value)
+
+
+class Callable:
+    async def __call__(self, message: object) -> None:
+        """What nobody would await."""
+
+
+def test_an_object_that_is_called_asynchronously_is_no_hook() -> None:
+    with pytest.raises(TypeError):
+        http3.Client(event_hooks={"request": [Callable()]})

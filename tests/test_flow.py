@@ -12,7 +12,7 @@ import pytest
 
 import http3_parallel as http3
 from flow_steps import Answers, drive, redirect, respond
-from http3_parallel.flow import Discard, Next, Policy, Read, Send, Sleep, run
+from http3_parallel.flow import Begin, Discard, Next, Policy, Read, Send, Sleep, run
 
 URL = "http://example.com/"
 
@@ -60,7 +60,9 @@ def test_auth_is_advanced_by_the_driver_since_it_is_code_of_the_users() -> None:
         raise AssertionError("the flow itself must not call it")
 
     flow = run(http3.Request("GET", URL), policy(auth=http3.BasicAuth("user", "secret")))
-    step = next(flow)
+    begin = next(flow)
+    assert isinstance(begin, Begin)
+    step = flow.send(begin.auth.steps(begin.request))
     assert isinstance(step, Next)
     assert step.value is None
     prepared = next(step.steps)

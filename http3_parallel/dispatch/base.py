@@ -61,9 +61,7 @@ class Dispatcher:
         be an iterator over the body's bytes as they come (still under Content-Encoding), with
         an `on_close` that is called once, at the body's end or when it is given up.
 
-        Raise an `HTTPError` when the exchange fails. One about a request that is another than
-        this one, which `send` has made itself, is taken for an exception like any other: it
-        comes out as it is, and is not retried.
+        Raise an `HTTPError` when the exchange fails.
         """
         raise NotImplementedError
 

@@ -26,6 +26,7 @@ from ..exceptions import (
     ReadError,
     ReadTimeout,
     ResponseTooLarge,
+    StreamError,
     WriteError,
     WriteTimeout,
 )
@@ -189,6 +190,10 @@ class Exchange:
             self._lease.delivered()
             try:
                 yield
+            except Exception as error:
+                if not isinstance(error, StreamError):  # which is our body's own
+                    self._abort.blame_user(error)
+                raise
             finally:
                 self._lease.resumed()
 

@@ -268,9 +268,11 @@ class _Call:
             if not isinstance(error, Exception):
                 raise
             if failures:
+                self._abort.blame_user(failures[0])
                 _raise(failures.pop())
             self._abort.check()
             if self._raises:
+                self._abort.blame_user(error)
                 raise
             self._log("the app failed")
             return error

@@ -14,6 +14,7 @@ This is the mapping that users see, over a jar of which `jars` takes care, from 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 import typing
@@ -43,6 +44,8 @@ __all__ = ["CookieTypes", "Cookies"]
 # How many cookies a `repr` shows, and how many places the message of a conflict.
 _SHOWN = 20
 
+_NO_NAMES: frozenset[str] = frozenset()
+
 _Result = typing.TypeVar("_Result")
 
 
@@ -63,13 +66,15 @@ class Cookies(MutableMapping[str, str]):
     and with its cookies in a plain jar.
     """
 
-    __slots__ = ("__weakref__", "_jar", "_lock")
+    __slots__ = ("__weakref__", "_jar", "_locks", "_pid")
 
     _jar: CookieJar
-    _lock: threading.RLock
+    _locks: dict[int, threading.RLock]
+    _pid: int
 
     def __init__(self, cookies: CookieTypes | None = None) -> None:
-        self._lock = threading.RLock()
+        self._locks = {}
+        self._pid = os.getpid()
         if isinstance(cookies, CookieJar):
             self._jar = cookies
         else:
@@ -181,11 +186,14 @@ class Cookies(MutableMapping[str, str]):
             found.sort(key=jars.header_order)
         return "; ".join([text for cookie in found if (text := jars.safe_pair(cookie))]) or None
 
-    def _store(self, url: URL, headers: Headers) -> None:
-        """Store what a response from `url` with these headers sets, as far as it may."""
+    def _store(self, url: URL, headers: Headers) -> tuple[frozenset[str], frozenset[str]]:
+        """
+        Store what a response from `url` with these headers sets, as far as it may. Returns the
+        names of what was set, and of what was deleted.
+        """
         fields = [value for name, value in headers.raw if name == b"set-cookie"]
         if not fields:
-            return
+            return _NO_NAMES, _NO_NAMES
         now, host, is_ssl = time.time(), cookie_host(url), url.is_ssl
         # A microsecond apart, since they are sorted by age.
         cookies = [
@@ -194,21 +202,27 @@ class Cookies(MutableMapping[str, str]):
         allowed = [cookie for cookie in cookies if cookie and may_set(cookie, host, is_ssl)]
         if allowed:
             self._do(jars.receive, allowed, url)
+        gone = frozenset([cookie.name for cookie in allowed if jars.is_expired(cookie, now)])
+        return frozenset([cookie.name for cookie in allowed]) - gone, gone
 
     @property
     def _is_empty(self) -> bool:
         """Whether there is surely nothing to send. Costs nothing."""
         return jars.is_surely_empty(self._jar)
 
-    def _after_fork(self) -> None:
-        """In the child, before anything else: whoever held a lock in the parent is not here."""
-        self._lock = threading.RLock()
-        jars.new_lock(self._jar)
+    @property
+    def _lock(self) -> threading.RLock:
+        """This process's: in a forked child, whoever held that of the parent is not there."""
+        pid = os.getpid()
+        return self._locks.get(pid) or self._locks.setdefault(pid, threading.RLock())
 
     def _do(self, work: Callable[..., _Result], *args: object) -> _Result:
         """``work(jar, *args)``, while no other thread is at it."""
         jar = self._jar
         with self._lock:
+            if self._pid != os.getpid():
+                jars.new_lock(jar)
+                self._pid = os.getpid()
             try:
                 with jars.lock_of(jar):
                     return work(jar, *args)

@@ -246,11 +246,17 @@ class Request:
     def _check_headers(self) -> None:
         """Raise what giving these headers would have: after code of the user's changed them."""
         if not isinstance(self.headers, Headers):
-            raise TypeError(f"the headers of a request are Headers, not {self.headers!r}")
+            name = type(self.headers).__name__  # and not its values
+            raise TypeError(f"the headers of a request are Headers, not {name}")
         self.headers._check()
         names = {name for name, _ in self.headers.raw}
         if b"content-length" in names or b"transfer-encoding" in names:
             _check_framing(self.headers, self._content)
+        elif self._content != b"":
+            raise ValueError(
+                "a request with a body has a Content-Length or a Transfer-Encoding (RFC 9112, "
+                "section 6)"
+            )
 
     def _portable(self) -> Request:
         """This request, or where its body is streamed, a copy that pickles without it."""
