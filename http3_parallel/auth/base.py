@@ -15,7 +15,9 @@ AuthSteps = typing.Generator[typing.Union[Request, Share], typing.Any, None]
 
 class Auth:
     """
-    A scheme. `steps` yields the requests to send, with what it adds, and gets the responses.
+    A scheme. `steps` yields the requests to send, with what it adds, and gets the responses, their
+    bodies unread. It begins anew for each retry and for each redirect within the origin, and is
+    closed when its request has ended.
 
     It must not block. Where it needs what many requests wait for together, it yields a `Share`
     and gets its value.
