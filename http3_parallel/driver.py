@@ -121,13 +121,14 @@ class Driver:
             abort.end_user_code()
 
     def _perform(self, step: Step) -> typing.Any:
+        abort = self._context.abort
+        abort.blame_user(None)  # for what may be gone, and another exception in its place
         if isinstance(step, Send):
             return self._send(step.request)
         if isinstance(step, Read):
             return self._read(step.response)
         if isinstance(step, Discard):
             return self._dispatched(lambda: self._discard(step.response))
-        abort = self._context.abort
         if isinstance(step, Begin):
             self._close_steps()
             with abort.user_code():
