@@ -215,7 +215,7 @@ class Client(RequestMethods[Response]):
         request, _ = self._engine.prepare(method, url, options)
         header = self.cookies._header(request.url, request._cookies)
         if header is not None and "cookie" not in request.headers:
-            request.headers["cookie"] = header.encode("utf-8", "surrogateescape")
+            request._set_cookie_header(header)
         return request
 
     def parallel(

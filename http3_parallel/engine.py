@@ -23,7 +23,7 @@ from .dispatch import Context, Dispatcher, NetworkDispatch
 from .driver import Driver
 from .exceptions import ClientClosed, HTTPError, WorkersUnavailable
 from .flow import follow, run
-from .models import Request, Response, Timings, URLTypes
+from .models import Cookies, Request, Response, Timings, URLTypes
 from .settings import Defaults, Settings
 from .workers import Registry, Workers, guarded_all
 
@@ -198,7 +198,7 @@ class ClientEngine:
             error.tag = response.tag
             raise
         response.close()
-        policy = settings.policy.after(request, response, following)
+        policy = settings.policy.after_cookies(response, Cookies()).after(request, following)
         new = self.call(following, settings._replace(policy=policy), response.tag, None)
         new.history = [*response.history, response]
         return new

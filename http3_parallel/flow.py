@@ -124,16 +124,15 @@ class Policy:
     def with_own_cookies(self) -> Policy:
         return dataclasses.replace(self, cookies=Cookies(self.cookies))
 
-    def after(self, request: Request, redirect: Response, following: Request) -> Policy:
-        """For `following`, which `redirect` made of `request`."""
+    def after(self, request: Request, following: Request) -> Policy:
+        """For `following`, which a redirect made of `request`."""
         crossed = following.url.origin != request.url.origin
-        policy = dataclasses.replace(
+        return dataclasses.replace(
             self,
             auth=None if crossed else find_auth(self.auth, request),
             merge_cookies=True,
             foreign=self.foreign or crossed,
         )
-        return policy.after_cookies(redirect, Cookies())
 
     def after_cookies(self, response: Response, store: Cookies | None) -> Policy:
         """When `store` has got those of `response`."""
@@ -157,7 +156,7 @@ def run(request: Request, policy: Policy) -> Flow:
         yield Discard(response)  # also if it turns out that it cannot be followed
         following = follow(request, response, history, policy.max_redirects)
         history.append(response)
-        attempts.policy = attempts.policy.after(request, response, following)
+        attempts.policy = attempts.policy.after(request, following)
         request = following
 
 
@@ -223,7 +222,7 @@ class _Attempts:
         nothing_stored = store is None or store._is_empty
         if nothing_stored and not changed and (own is None or own._is_empty):
             return request
-        given = _cookie_header(request)
+        given = request._cookie_header
         explicit = given is not None
         if explicit:
             # The user's stands in place of what the store had when it was given.
@@ -290,16 +289,10 @@ def _kind_of(error: HTTPError) -> Kind | None:
     return None
 
 
-def _cookie_header(request: Request) -> str | None:
-    """Whatever bytes it has come out again as they are."""
-    values = [value for name, value in request.headers.raw if name == b"cookie"]
-    return b"; ".join(values).decode("utf-8", "surrogateescape") if values else None
-
-
 def _with_cookie_header(request: Request, header: str) -> Request:
     new = request._replace()
     if header:
-        new.headers["cookie"] = header.encode("utf-8", "surrogateescape")
+        new._set_cookie_header(header)
     else:
         del new.headers["cookie"]
     return new

@@ -163,7 +163,7 @@ class Cookies(MutableMapping[str, str]):
         """Give `request` the Cookie header for its URL, unless there is nothing to send."""
         header = self._header(request.url)
         if header is not None:
-            request.headers["cookie"] = header.encode("utf-8", "surrogateescape")
+            request._set_cookie_header(header)
 
     def _header(
         self, url: URL, extra: Cookies | None = None, *, foreign: bool = False

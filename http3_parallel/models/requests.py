@@ -154,13 +154,22 @@ class Request:
         return self._cookies
 
     @property
+    def _cookie_header(self) -> str | None:
+        """All of it. Whatever bytes it has, `_set_cookie_header` makes them again."""
+        values = [value for name, value in self.headers.raw if name == b"cookie"]
+        return b"; ".join(values).decode("utf-8", "surrogateescape") if values else None
+
+    def _set_cookie_header(self, header: str) -> None:
+        self.headers["cookie"] = header.encode("utf-8", "surrogateescape")
+
+    @property
     def _cookies_in_header(self) -> bool:
         """Whether its Cookie header is that of its `cookies`, and not one of the user's."""
         cookies = self._cookies
-        values = [value for name, value in self.headers.raw if name == b"cookie"]
-        if cookies is None or cookies._is_empty or len(values) != 1:
+        if cookies is None or cookies._is_empty:
             return False
-        return values[0].decode("utf-8", "surrogateescape") == cookies._header(self.url)
+        header = self._cookie_header
+        return header is not None and header == cookies._header(self.url)
 
     @property
     def content(self) -> bytes:
