@@ -8,6 +8,7 @@ from .auth import AuthTypes
 from .block import Block
 from .config import (
     DEFAULT_TIMEOUT_CONFIG,
+    MAX_WORKERS,
     CertTypes,
     PoolLimits,
     Retry,
@@ -39,8 +40,6 @@ from .workers import Workers, end_at_exit
 
 __all__ = ["Client"]
 
-#: Threads of a client: enough for slow upstreams, few enough for any system's defaults.
-MAX_WORKERS = 128
 #: Of the threads, for one block: so that one on a dead upstream does not take the whole client.
 BLOCK_WORKERS = 32
 

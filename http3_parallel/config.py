@@ -18,8 +18,8 @@ import typing
 from collections.abc import Iterable
 
 __all__ = [
-    "DEFAULT_POOL_LIMITS",
     "DEFAULT_TIMEOUT_CONFIG",
+    "MAX_WORKERS",
     "CertTypes",
     "PoolLimits",
     "Retry",
@@ -27,6 +27,7 @@ __all__ = [
     "TimeoutConfig",
     "TimeoutTypes",
     "VerifyTypes",
+    "default_pool_limits",
 ]
 
 CertTypes = typing.Union[str, os.PathLike[str], tuple[str, str], tuple[str, str, str]]
@@ -128,6 +129,9 @@ TimeoutTypes = typing.Union[
 #: Five seconds of inactivity, as http3 had it.
 DEFAULT_TIMEOUT_CONFIG = TimeoutConfig(5.0)
 
+#: Threads of a client: enough for slow upstreams, few enough for any system's defaults.
+MAX_WORKERS = 128
+
 
 @dataclasses.dataclass(frozen=True)
 class PoolLimits:
@@ -152,8 +156,13 @@ class PoolLimits:
         object.__setattr__(self, "pool_timeout", check_seconds("pool_timeout", self.pool_timeout))
 
 
-#: As many idle connections as a client has workers, and a few seconds for those that are held.
-DEFAULT_POOL_LIMITS = PoolLimits(soft_limit=128, hard_limit=128, pool_timeout=5.0)
+def default_pool_limits(max_workers: int) -> PoolLimits:
+    """As many idle connections as workers, and a few seconds for those that are held."""
+    return PoolLimits(
+        soft_limit=max_workers,
+        hard_limit=max(100, max_workers),
+        pool_timeout=DEFAULT_TIMEOUT_CONFIG.connect_timeout,
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ import typing
 
 from .aborting import Abort, Expiry
 from .block import Block
-from .config import DEFAULT_TIMEOUT_CONFIG, PoolLimits, check_seconds
+from .config import PoolLimits, check_seconds, default_pool_limits
 from .dispatch import Context, Dispatcher, NetworkDispatch
 from .driver import Driver
 from .exceptions import ClientClosed, HTTPError, WorkersUnavailable
@@ -38,9 +38,8 @@ _JOIN_SECONDS = 2.0
 class State:
     """What must not be shared with a forked process."""
 
-    def __init__(self, dispatcher: Dispatcher, max_workers: int) -> None:
+    def __init__(self, max_workers: int) -> None:
         self.pid: int = os.getpid()
-        self.dispatcher = dispatcher
         self.workers: Workers = Workers(max_workers)
         self.blocks: Registry[Block] = Registry()
 
@@ -69,16 +68,16 @@ class ClientEngine:
         self._defaults = defaults
         if dispatch is not None and not isinstance(dispatch, Dispatcher):
             raise TypeError(f"dispatch is a Dispatcher, not {type(dispatch).__name__}")
-        self._dispatch = dispatch
         if limits is not None and not isinstance(limits, PoolLimits):
             raise TypeError(f"pool_limits is a PoolLimits, not {type(limits).__name__}")
-        self._limits = limits or PoolLimits(
-            soft_limit=max_workers,
-            hard_limit=max(100, max_workers),
-            pool_timeout=DEFAULT_TIMEOUT_CONFIG.connect_timeout,
-        )
-        self._proxies = proxies
-        self._trust_env = trust_env
+        self._owns_dispatcher = dispatch is None
+        self._dispatcher: Dispatcher
+        if dispatch is not None:
+            self._dispatcher = dispatch
+        else:
+            if limits is None:
+                limits = default_pool_limits(max_workers)
+            self._dispatcher = NetworkDispatch(limits=limits, proxies=proxies, trust_env=trust_env)
         self._states: dict[int, State] = {}
         self._state = self._new_state()
 
@@ -106,7 +105,7 @@ class ClientEngine:
         timings.mark("queued")
         started = time.perf_counter()
         driver = Driver(
-            self.here().dispatcher,
+            self._dispatcher,
             Context(
                 timeout=settings.timeout,
                 ssl=settings.ssl,
@@ -212,18 +211,11 @@ class ClientEngine:
 
     def _new_state(self) -> State:
         pid = os.getpid()
-        dispatcher = self._dispatch
-        if dispatcher is None:
-            dispatcher = NetworkDispatch(
-                limits=self._limits, proxies=self._proxies, trust_env=self._trust_env
-            )
         # Without a lock, which a thread of the parent may have held: setdefault is one step.
-        state = self._states.setdefault(pid, State(dispatcher, self.max_workers))
+        state = self._states.setdefault(pid, State(self.max_workers))
         self._state = state
         for other in [key for key in self._states if key != pid]:
-            parent = self._states.pop(other, None)
-            if parent is not None and isinstance(parent.dispatcher, NetworkDispatch):
-                parent.dispatcher.forget()
+            self._states.pop(other, None)
         return state
 
     def check_open(self) -> None:
@@ -245,8 +237,8 @@ class ClientEngine:
         finally:
             # A thread in code of the user's is not waited for.
             state.workers.stop(_JOIN_SECONDS if clean else 0.0)
-            if self._dispatch is None:
-                state.dispatcher.close()
+            if self._owns_dispatcher:
+                self._dispatcher.close()
 
     def end_now(self) -> None:
         """Called while the interpreter exits."""

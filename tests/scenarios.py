@@ -414,7 +414,7 @@ def staged(scenario: Scenario, number: int = NUMBER) -> typing.Iterator[tuple[Pl
 
 
 def pool_of(client: http3.Client) -> typing.Any:
-    dispatcher = client._engine._state.dispatcher
+    dispatcher = client._engine._dispatcher
     assert isinstance(dispatcher, NetworkDispatch)
     return dispatcher._pool
 

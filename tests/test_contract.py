@@ -408,7 +408,8 @@ def test_as_many_idle_connections_are_kept_as_there_are_workers(server: Site) ->
 @pytest.mark.parametrize(("max_workers", "hard_limit"), [(4, 100), (200, 200)])
 def test_the_limits_of_a_client_that_was_given_none(max_workers: int, hard_limit: int) -> None:
     with http3.Client(max_workers=max_workers) as client:
-        limits = client._engine._limits
+        dispatcher: typing.Any = client._engine._dispatcher
+        limits = dispatcher._limits
     assert limits == http3.PoolLimits(max_workers, hard_limit, 5.0)
     assert IDLE_SECONDS == 60
 

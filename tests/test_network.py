@@ -1317,7 +1317,7 @@ def test_a_child_that_forgets_leaves_the_parents_connections_alone(
     if child == 0:
         code = 1
         try:
-            net.dispatch.forget()
+            net.dispatch._pool.forget()
             code = 0
         finally:
             os._exit(code)
@@ -1332,7 +1332,7 @@ def test_forgetting_closes_our_descriptors(server: Site) -> None:
         net.get(server.answer("/", b"ok"))
         (entry,) = net.dispatch._pool._idle.values()
         sock = entry.connection.sock
-        net.dispatch.forget()
+        net.dispatch._pool.forget()
         assert sock.fileno() == -1
 
 

@@ -484,7 +484,7 @@ def test_submitting_from_several_threads_while_the_block_is_closed(client):
         parallel.close()
         for future in running:
             future.result(PATIENCE)
-        assert client._engine._dispatch.in_flight == 0
+        assert client._engine._dispatcher.in_flight == 0
 
 
 def test_two_threads_that_close_the_same_block_both_return_soon(client, dispatch):

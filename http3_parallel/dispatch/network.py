@@ -15,7 +15,7 @@ import typing
 import urllib.parse
 
 from ..aborting import Abort
-from ..config import DEFAULT_POOL_LIMITS, PoolLimits, SSLConfig
+from ..config import MAX_WORKERS, PoolLimits, SSLConfig, default_pool_limits
 from ..exceptions import HTTPError, UnsupportedScheme
 from ..models import Headers, Request, Response
 from .base import Context, Dispatcher
@@ -46,11 +46,11 @@ class NetworkDispatch(Dispatcher):
     def __init__(
         self,
         *,
-        limits: PoolLimits = DEFAULT_POOL_LIMITS,
+        limits: PoolLimits | None = None,
         proxies: typing.Mapping[str, str | None] | None = None,
         trust_env: bool = True,
     ) -> None:
-        self._limits = limits
+        self._limits = default_pool_limits(MAX_WORKERS) if limits is None else limits
         #: By process id: a forked child has a pool of its own.
         self._pools: dict[int, ConnectionPool[Connection]] = {}
         self._proxies = ProxyMap(proxies, trust_env)
@@ -72,13 +72,9 @@ class NetworkDispatch(Dispatcher):
     def close(self) -> None:
         self._pool.close()
 
-    def forget(self) -> None:
-        """Let go of idle connections in a forked child, unnoticed by the parent's servers."""
-        for pool in self._pools.copy().values():
-            pool.forget()
-
     @property
     def _pool(self) -> ConnectionPool[Connection]:
+        """This process's. A forked child lets go of the parent's, unnoticed by its servers."""
         pid = os.getpid()
         pool = self._pools.get(pid)
         if pool is None:
