@@ -18,6 +18,7 @@ import pytest
 from urllib3.util.wait import wait_for_read
 
 import http3_parallel as http3
+from holding import held_by_another_thread
 from scripted import PATIENCE, ScriptedDispatch
 from servers import Gate, Peer, RawServer, response_bytes
 
@@ -273,24 +274,3 @@ def locks_of(response: http3.Response) -> list[typing.Any]:
     body = stream._content
     lease = body._lease
     return [body._abort._lock, lease._pool._lock, lease.connection.wake._lock]
-
-
-@contextlib.contextmanager
-def held_by_another_thread(*locks: typing.Any) -> typing.Iterator[None]:
-    taken, done = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with contextlib.ExitStack() as stack:
-            for lock in locks:
-                stack.enter_context(lock)
-            taken.set()
-            done.wait(PATIENCE)
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    assert taken.wait(PATIENCE)
-    try:
-        yield
-    finally:
-        done.set()
-        holder.join()

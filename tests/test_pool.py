@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import gc
 import inspect
@@ -26,6 +25,7 @@ from hypothesis.stateful import (
     rule,
 )
 
+from holding import held_by_another_thread
 from http3_parallel.aborting import Abort
 from http3_parallel.config import PoolLimits
 from http3_parallel.dispatch import pool as pool_module
@@ -136,25 +136,6 @@ class Waiter:
     @property
     def waits(self) -> bool:
         return self._thread.is_alive()
-
-
-@contextlib.contextmanager
-def held_by_another_thread(lock: typing.Any) -> typing.Iterator[None]:
-    taken, done = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with lock:
-            taken.set()
-            done.wait(PATIENCE)
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    assert taken.wait(PATIENCE)
-    try:
-        yield
-    finally:
-        done.set()
-        holder.join()
 
 
 # Reuse.

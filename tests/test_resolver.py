@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _thread
-import contextlib
 import os
 import socket
 import subprocess
@@ -14,6 +13,7 @@ import typing
 
 import pytest
 
+from holding import held_by_another_thread
 from http3_parallel.aborting import Abort
 from http3_parallel.dispatch import resolver
 from http3_parallel.dispatch.resolver import resolve
@@ -92,25 +92,6 @@ class Asking:
         self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
         return self.result
-
-
-@contextlib.contextmanager
-def held_by_another_thread(lock: typing.Any) -> typing.Iterator[None]:
-    taken, done = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with lock:
-            taken.set()
-            done.wait(PATIENCE)
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    assert taken.wait(PATIENCE)
-    try:
-        yield
-    finally:
-        done.set()
-        holder.join()
 
 
 def test_a_name_is_resolved_by_the_system() -> None:
