@@ -1,5 +1,8 @@
 """Many HTTP requests at once, from synchronous Python."""
 
+import importlib
+import typing
+
 from .__version__ import USER_AGENT, __description__, __title__, __version__
 from .aborting import Abort, Signal
 from .api import delete, get, head, options, parallel, patch, post, put, request
@@ -40,10 +43,32 @@ from .models import (
 )
 from .pending import PendingResponse
 
+if typing.TYPE_CHECKING:
+    from .asynchronous import (
+        ASGIDispatch,
+        AsyncClient,
+        AsyncDispatcher,
+        AsyncParallel,
+        AsyncPendingResponse,
+        AsyncRequest,
+        AsyncRequestData,
+        AsyncResponse,
+        AsyncResponseContent,
+    )
+
 __all__ = [
     "URL",
     "USER_AGENT",
+    "ASGIDispatch",
     "Abort",
+    "AsyncClient",
+    "AsyncDispatcher",
+    "AsyncParallel",
+    "AsyncPendingResponse",
+    "AsyncRequest",
+    "AsyncRequestData",
+    "AsyncResponse",
+    "AsyncResponseContent",
     "Auth",
     "AuthTypes",
     "BasicAuth",
@@ -97,3 +122,18 @@ __all__ = [
     "request",
 ]
 __all__ += _exceptions
+
+#: What takes an event loop is imported when it is first asked for: it would cost every start.
+_ASYNCHRONOUS = frozenset(name for name in __all__ if name.startswith(("Async", "ASGI")))
+
+
+def __getattr__(name: str) -> typing.Any:
+    if name in _ASYNCHRONOUS:
+        value = getattr(importlib.import_module(".asynchronous", __name__), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -21,6 +21,7 @@ and the number may belong to someone else by then. Only the owner closes.
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 import threading
 import time
@@ -221,9 +222,32 @@ class Abort:
         finally:
             self.release()
 
+    def wait_besides(self, signal: Signal) -> None:
+        """
+        Wait for `signal`, within code that is aborted by another wake-up already: both are called,
+        and that other one stays registered. Raises if the request was aborted.
+        """
+        with self._lock:
+            outer = self._wake
+            self._wake = (
+                signal.set if outer is None else functools.partial(_both, outer, signal.set)
+            )
+        try:
+            self.check()
+            signal.wait()
+        finally:
+            with self._lock:
+                self._wake = outer
+        self.check()
+
     def sleep(self, seconds: float) -> None:
         """Wait, unless aborted."""
         self.wait(Signal(), seconds)
+
+
+def _both(one: typing.Callable[[], object], other: typing.Callable[[], object]) -> None:
+    one()
+    other()
 
 
 class Expiry:

@@ -32,7 +32,7 @@ import typing
 from .aborting import Expiry, Signal
 from .completions import Completions
 from .exceptions import HTTPError, ParallelClosed
-from .models import Request, URLTypes
+from .models import Request, Response, URLTypes
 from .pending import CANCELLED, DONE, ENDED, HandleFuture, PendingResponse, Place
 from .running import Engine, Runner, Running, cancelled, close_quietly, left, unavailable
 from .workers import Timer, Workers
@@ -88,6 +88,11 @@ class Block(Running):
         given = {name: value for name, value in options.items() if name not in ("tag", "deadline")}
         self._engine.settings(given)
 
+    def _new_handle(
+        self, completions: Completions, request: Request | None, settings: typing.Any, tag: object
+    ) -> PendingResponse:
+        return PendingResponse(self, completions, request, settings, tag)
+
     def request(
         self,
         completions: Completions,
@@ -97,18 +102,21 @@ class Block(Running):
         *,
         tag: object = None,
         deadline: float | None = None,
+        wrap: typing.Callable[[PendingResponse], typing.Any] | None = None,
     ) -> PendingResponse:
+        """`wrap`: makes the settings for `Engine.perform`, in place of the engine's."""
         self.check_usable()
         try:
             request, settings = self._engine.prepare(method, url, options)
         except HTTPError as error:
             error.tag = tag
-            handle = PendingResponse(self, completions, None, None, tag)
+            handle = self._new_handle(completions, None, None, tag)
             self._submit_failed(handle, error)
             return handle
-        return self._submit(
-            PendingResponse(self, completions, request, settings, tag), request, deadline
-        )
+        handle = self._new_handle(completions, request, settings, tag)
+        if wrap is not None:
+            handle._settings = wrap(handle)
+        return self._submit(handle, request, deadline)
 
     def send(
         self,
@@ -120,14 +128,31 @@ class Block(Running):
         deadline: float | None = None,
     ) -> PendingResponse:
         self.check_usable()
-        settings = self._engine.settings(options)
+        return self.submit(completions, request, self._engine.settings(options), tag, deadline)
+
+    def submit(
+        self,
+        completions: Completions,
+        request: Request,
+        settings: typing.Any,
+        tag: object,
+        deadline: float | None,
+    ) -> PendingResponse:
         return self._submit(
-            PendingResponse(self, completions, request, settings, tag), request, deadline
+            self._new_handle(completions, request, settings, tag), request, deadline
         )
 
     def _submit(
         self, handle: PendingResponse, request: Request, deadline: float | None
     ) -> PendingResponse:
+        self._address(handle, request, deadline)
+        with self.lock:
+            entered = self._enter(handle)
+        self._settle(handle, entered)
+        return handle
+
+    def _address(self, handle: PendingResponse, request: Request, deadline: float | None) -> None:
+        """Give it what it needs in line."""
         handle._submitted = time.perf_counter()
         handle._deadline, handle._expires = self.deadline, self.expires
         if deadline is not None:
@@ -136,23 +161,28 @@ class Block(Running):
                 handle._deadline, handle._expires = deadline, expires
         handle._context = contextvars.copy_context()
         host = (request.url.host, request.url.port) if self._limits_hosts else None
-        place = handle._place = Place(handle, host)
-        with self.lock:
-            refused = self._closed
-            expired = self._expired
-            if not refused and not expired:
-                self._pending.add(handle)
-                self._line.add(place)
-                handle._completions.add(handle)
-        if refused or expired:
+        handle._place = Place(handle, host)
+
+    def _enter(self, handle: PendingResponse) -> bool:
+        """Put it in line. Under the lock. False if it comes too late."""
+        if self._closed or self._expired:
+            return False
+        assert handle._place is not None
+        self._pending.add(handle)
+        self._line.add(handle._place)
+        handle._completions.add(handle)
+        return True
+
+    def _settle(self, handle: PendingResponse, entered: bool) -> None:
+        """What is to be done when it is in line, or is not."""
+        if not entered:
             self.check_usable()
             self._submit_failed(handle, handle._deadline_error())
-            return handle
+            return
         if handle._expires is not None:
             self._schedule(handle)
         if self._line and len(self._runners) < self.max_workers:
             self._add_runner()
-        return handle
 
     def _schedule(self, handle: PendingResponse) -> None:
         """Only once it is in line: the deadline may have passed by the time it is known."""
@@ -172,6 +202,8 @@ class Block(Running):
         handle._context = handle._settings = None
         with self.lock:
             handle._completions.add_finished(handle)
+        handle._wake()
+        self._notify()
 
     def _add_runner(self) -> None:
         runner = Runner(self)
@@ -277,8 +309,12 @@ class Block(Running):
             abort.abort(left)
             response = reference()
             if response is not None:
-                close_quietly(response)
+                self._let_go(response)
         return stuck
+
+    def _let_go(self, response: Response) -> None:
+        """Close a stream that was aborted."""
+        close_quietly(response)
 
     def _drain(self, stuck: set[PendingResponse]) -> bool:
         end = time.monotonic() + _DRAIN_SECONDS

@@ -38,13 +38,104 @@ from .models import (
 from .settings import MAX_REDIRECTS, Defaults, check_proxies
 from .workers import Workers, end_at_exit
 
-__all__ = ["Client"]
+__all__ = ["BaseClient", "Client"]
+
+_Block = typing.TypeVar("_Block", bound=Block)
 
 #: Of the threads, for one block: so that one on a dead upstream does not take the whole client.
 BLOCK_WORKERS = 32
 
 
-class Client(RequestMethods[Response]):
+class BaseClient:
+    """What clients have in common: settings that can be looked at, and how a block is made."""
+
+    _defaults: Defaults
+    _engine: ClientEngine
+
+    # Settings: read-only, since threads share them. Headers and cookies may be changed in place.
+
+    @property
+    def auth(self) -> AuthTypes | None:
+        return self._defaults.given_auth
+
+    @property
+    def cookies(self) -> Cookies:
+        """Those that responses have set, and its own."""
+        return self._defaults.cookies
+
+    @property
+    def headers(self) -> Headers:
+        return self._defaults.headers
+
+    @property
+    def params(self) -> QueryParams:
+        return self._defaults.params
+
+    @property
+    def base_url(self) -> URL | None:
+        return self._defaults.base_url
+
+    @property
+    def max_redirects(self) -> int:
+        return self._defaults.max_redirects
+
+    @property
+    def max_workers(self) -> int:
+        return self._engine.max_workers
+
+    @property
+    def retries(self) -> Retry:
+        return self._defaults.retries
+
+    def _start(
+        self,
+        block_class: type[_Block],
+        max_workers: int | None,
+        max_per_host: int | None,
+        deadline: float | None,
+    ) -> _Block:
+        self._engine.check_open()
+        state = self._engine.here()
+        most = check_count("max_workers", max_workers, 1) or min(BLOCK_WORKERS, self.max_workers)
+        if most > self.max_workers:
+            raise ValueError(
+                f"max_workers={most} is more than the {self.max_workers} of the client; give it "
+                f"as many: {type(self).__name__}(max_workers=...)"
+            )
+        own_workers = Workers.current() is not None
+        block = block_class(
+            self._engine,
+            Workers(most) if own_workers else state.workers,
+            own_workers=own_workers,
+            max_workers=most,
+            max_per_host=check_count("max_per_host", max_per_host, 1),
+            deadline=check_seconds("deadline", deadline),
+        )
+        state.blocks.add(block)
+        if self._engine.closed:  # by another thread, which may have missed this block
+            block.end_now()
+            self._engine.check_open()
+        end_at_exit(self._engine)
+        return block
+
+    def _build_request(
+        self, method: str, url: URLTypes, options: typing.Mapping[str, typing.Any]
+    ) -> Request:
+        unknown = options.keys() - RequestOptions.__annotations__.keys()
+        if unknown:
+            raise TypeError(f"{min(unknown)!r} is not part of a request: give it with send()")
+        request, _ = self._engine.prepare(method, url, options)
+        header = self.cookies._header(request.url, request._cookies)
+        if header is not None and "cookie" not in request.headers:
+            request._set_cookie_header(header)
+        return request
+
+    def __repr__(self) -> str:
+        where = "" if self.base_url is None else f" at {self.base_url.redacted}"
+        return f"<{type(self).__name__}{where}{': closed' if self._engine.closed else ''}>"
+
+
+class Client(BaseClient, RequestMethods[Response]):
     """
     Makes requests, one at a time in the calling thread, or many at once in a `parallel()` block.
 
@@ -135,41 +226,6 @@ class Client(RequestMethods[Response]):
             trust_env=trust_env,
         )
 
-    # Settings: read-only, since threads share them. Headers and cookies may be changed in place.
-
-    @property
-    def auth(self) -> AuthTypes | None:
-        return self._defaults.given_auth
-
-    @property
-    def cookies(self) -> Cookies:
-        """Those that responses have set, and its own."""
-        return self._defaults.cookies
-
-    @property
-    def headers(self) -> Headers:
-        return self._defaults.headers
-
-    @property
-    def params(self) -> QueryParams:
-        return self._defaults.params
-
-    @property
-    def base_url(self) -> URL | None:
-        return self._defaults.base_url
-
-    @property
-    def max_redirects(self) -> int:
-        return self._defaults.max_redirects
-
-    @property
-    def max_workers(self) -> int:
-        return self._engine.max_workers
-
-    @property
-    def retries(self) -> Retry:
-        return self._defaults.retries
-
     # Requests.
 
     def request(self, method: str, url: URLTypes, **options: Unpack[BodyOptions]) -> Response:
@@ -208,14 +264,7 @@ class Client(RequestMethods[Response]):
 
         Options, by keyword: `params`, `headers`, `cookies`, `data`, `files`, `json`.
         """
-        unknown = options.keys() - RequestOptions.__annotations__.keys()
-        if unknown:
-            raise TypeError(f"{min(unknown)!r} is not part of a request: give it with send()")
-        request, _ = self._engine.prepare(method, url, options)
-        header = self.cookies._header(request.url, request._cookies)
-        if header is not None and "cookie" not in request.headers:
-            request._set_cookie_header(header)
-        return request
+        return self._build_request(method, url, options)
 
     def parallel(
         self,
@@ -244,28 +293,7 @@ class Client(RequestMethods[Response]):
         deadline: float | None,
         on_close: typing.Callable[[bool], None] | None = None,
     ) -> Parallel:
-        self._engine.check_open()
-        state = self._engine.here()
-        most = check_count("max_workers", max_workers, 1) or min(BLOCK_WORKERS, self.max_workers)
-        if most > self.max_workers:
-            raise ValueError(
-                f"max_workers={most} is more than the {self.max_workers} of the client; give it "
-                "as many: Client(max_workers=...)"
-            )
-        own_workers = Workers.current() is not None
-        block = Block(
-            self._engine,
-            Workers(most) if own_workers else state.workers,
-            own_workers=own_workers,
-            max_workers=most,
-            max_per_host=check_count("max_per_host", max_per_host, 1),
-            deadline=check_seconds("deadline", deadline),
-        )
-        state.blocks.add(block)
-        if self._engine.closed:  # by another thread, which may have missed this block
-            block.end_now()
-            self._engine.check_open()
-        end_at_exit(self._engine)
+        block = self._start(Block, max_workers, max_per_host, deadline)
         return Parallel(block, on_close)
 
     def close(self) -> None:
@@ -274,10 +302,6 @@ class Client(RequestMethods[Response]):
         streams of plain calls stay readable. May be called again.
         """
         self._engine.close()
-
-    def __repr__(self) -> str:
-        where = "" if self.base_url is None else f" at {self.base_url.redacted}"
-        return f"<Client{where}{': closed' if self._engine.closed else ''}>"
 
     def __enter__(self) -> Self:
         self._engine.check_open()

@@ -36,18 +36,49 @@ _JOIN_SECONDS = 2.0
 
 
 class State:
-    """What must not be shared with a forked process."""
+    """
+    What must not be shared with a forked process.
 
-    def __init__(self, max_workers: int) -> None:
+    `max_readers`: how many threads there are besides, for whoever has others wait in his place.
+    """
+
+    def __init__(self, max_workers: int, max_readers: int = 1) -> None:
         self.pid: int = os.getpid()
         self.workers: Workers = Workers(max_workers)
+        self.readers: Workers = Workers(max_readers)  # which starts none of them
         self.blocks: Registry[Block] = Registry()
+
+    def stop_soon(self) -> None:
+        self.workers.stop_soon()
+        self.readers.stop_soon()
 
     def __del__(self, getpid: typing.Callable[[], int] = os.getpid) -> None:
         # Its client was not closed, but nobody can use it any more: idle threads must not stay.
-        workers = getattr(self, "workers", None)  # not there if __init__ was interrupted
-        if workers is not None and self.pid == getpid():
-            workers.stop_soon()
+        # The attribute is not there if __init__ was interrupted.
+        if hasattr(self, "blocks") and self.pid == getpid():
+            self.stop_soon()
+
+
+class _Followable:
+    """A `Redirection`: what made a response that is a redirect, and was not followed."""
+
+    __slots__ = ("_engine", "_request", "_settings")
+
+    def __init__(self, engine: ClientEngine, request: Request, settings: Settings) -> None:
+        self._engine = engine
+        self._request = request
+        self._settings = settings
+
+    def step(self, response: Response) -> tuple[Request, Settings]:
+        """What the flow would have sent next. Closes `response`."""
+        self._engine.check_open()
+        return self._engine.following(self._request, response, self._settings)
+
+    def __call__(self, response: Response) -> Response:
+        request, settings = self.step(response)
+        new = self._engine.call(request, settings, response.tag, None)
+        new.history = [*response.history, response]
+        return new
 
 
 class ClientEngine:
@@ -62,8 +93,10 @@ class ClientEngine:
         limits: PoolLimits | None,
         proxies: dict[str, str | None] | None,
         trust_env: bool,
+        max_readers: int = 1,
     ) -> None:
         self.max_workers = max_workers
+        self._max_readers = max_readers
         self.closed: bool = False
         self._defaults = defaults
         if dispatch is not None and not isinstance(dispatch, Dispatcher):
@@ -133,7 +166,7 @@ class ClientEngine:
             raise
         response.elapsed = datetime.timedelta(seconds=time.perf_counter() - started)
         if not settings.policy.allow_redirects and response.is_redirect:
-            response._follow = lambda redirect: self._follow(request, redirect, settings)
+            response._follow = _Followable(self, request, settings)
         if _logger.isEnabledFor(logging.DEBUG) and response.request is not None:
             _logger.debug(
                 "%s %s: %d in %.3f s",
@@ -188,9 +221,12 @@ class ClientEngine:
             guarded_all(after)
             del after
 
-    def _follow(self, request: Request, response: Response, settings: Settings) -> Response:
-        """One redirect, as the flow would follow it. `request` led to `response`."""
-        self.check_open()
+    def following(
+        self, request: Request, response: Response, settings: Settings
+    ) -> tuple[Request, Settings]:
+        """
+        One redirect, as the flow would follow it. `request` led to `response`, which is closed.
+        """
         try:
             following = follow(request, response, response.history, self._defaults.max_redirects)
         except HTTPError as error:
@@ -198,9 +234,7 @@ class ClientEngine:
             raise
         response.close()
         policy = settings.policy.after_cookies(response, Cookies()).after(request, following)
-        new = self.call(following, settings._replace(policy=policy), response.tag, None)
-        new.history = [*response.history, response]
-        return new
+        return following, settings._replace(policy=policy)
 
     # State.
 
@@ -212,7 +246,7 @@ class ClientEngine:
     def _new_state(self) -> State:
         pid = os.getpid()
         # Without a lock, which a thread of the parent may have held: setdefault is one step.
-        state = self._states.setdefault(pid, State(self.max_workers))
+        state = self._states.setdefault(pid, State(self.max_workers, self._max_readers))
         self._state = state
         for other in [key for key in self._states if key != pid]:
             self._states.pop(other, None)
@@ -236,7 +270,8 @@ class ClientEngine:
             raise
         finally:
             # A thread in code of the user's is not waited for.
-            state.workers.stop(_JOIN_SECONDS if clean else 0.0)
+            for pool in (state.workers, state.readers):
+                pool.stop(_JOIN_SECONDS if clean else 0.0)
             if self._owns_dispatcher:
                 self._dispatcher.close()
 
@@ -245,4 +280,4 @@ class ClientEngine:
         state = self.here()
         for block in state.blocks.alive():
             block.end_now()
-        state.workers.stop_soon()
+        state.stop_soon()

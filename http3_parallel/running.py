@@ -170,6 +170,7 @@ class Running:
                 self._drained.clear()
             if future is not None:
                 after.insert(0, future.follow)
+            self._notify()
             guarded_all(after)
             self._calling_back.discard(handle)
             del handle, after, abort
@@ -231,6 +232,9 @@ class Running:
             with self.lock:
                 self._line.clear()
 
+    def _notify(self) -> None:
+        """Handles have ended: called without a lock, for those who do not wait in a thread."""
+
     # Ending, from wherever.
 
     def _all_pending(self) -> list[PendingResponse]:
@@ -272,6 +276,7 @@ class Running:
             for abort, reason in aborts:
                 abort.abort(reason)
         finally:  # whoever waits for a future would wait for ever
+            self._notify()
             _follow_all(followed)
 
     def _move(self, handle: PendingResponse, state: str) -> None:

@@ -58,8 +58,8 @@ _HINTS = {
 _PROXY_KEY = re.compile(r"https?|all|no|https?://[^/?#@:]+")
 
 
-class ClientOptions(typing.TypedDict, total=False):
-    """What `Client` takes, but for `max_workers`."""
+class CommonOptions(typing.TypedDict, total=False):
+    """What every client takes."""
 
     auth: AuthTypes | None
     cookies: CookieTypes | None
@@ -69,10 +69,7 @@ class ClientOptions(typing.TypedDict, total=False):
     timeout: TimeoutTypes
     pool_limits: PoolLimits | None
     max_redirects: int
-    app: typing.Callable[..., typing.Any] | None
-    dispatch: Dispatcher | None
     base_url: URLTypes | None
-    raise_app_exceptions: bool
     headers: HeaderTypes | None
     params: QueryParamTypes | None
     retries: Retry | int
@@ -81,6 +78,14 @@ class ClientOptions(typing.TypedDict, total=False):
     default_encoding: str | None
     proxies: typing.Mapping[str, str | None] | None
     trust_env: bool
+
+
+class ClientOptions(CommonOptions, total=False):
+    """What `Client` takes, but for `max_workers`."""
+
+    app: typing.Callable[..., typing.Any] | None
+    dispatch: Dispatcher | None
+    raise_app_exceptions: bool
 
 
 class Settings(typing.NamedTuple):
@@ -115,7 +120,9 @@ class Defaults:
         event_hooks: EventHooks | None = None,
         max_response_size: int | None = None,
         default_encoding: str | None = None,
+        request_class: type[Request] = Request,
     ) -> None:
+        self._request_class = request_class
         if not keep_cookies and isinstance(cookies, CookieJar):
             raise ValueError(
                 "a CookieJar is there to be filled: give a dict with keep_cookies=False"
@@ -198,7 +205,7 @@ class Defaults:
             merged = Headers(self.headers)
             merged.update(Headers(headers))
             headers = merged
-        request = Request(
+        request = self._request_class(
             method, url, params=params, headers=headers, data=data, files=files, json=json
         )
         if cookies is not None:

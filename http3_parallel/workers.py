@@ -207,9 +207,28 @@ class Workers:
             if left < _LOOK:
                 return False
         else:
-            self._lifeless = Lifeless()
-            self._refuse(self._lifeless)
+            self.give_up()
         return signal.wait(None if end is None else end - time.monotonic())
+
+    @property
+    def alive(self) -> bool:
+        """Whether one of its threads has ever run."""
+        return self._alive
+
+    def looks(self) -> typing.Iterator[float]:
+        """Seconds to wait until each look at `alive`. After the last, it is time to `give_up()`."""
+        for _ in range(_LOOKS):
+            yield _LOOK
+
+    def give_up(self) -> None:
+        """None has come to life for too long: refuse all jobs, until one does."""
+        self._lifeless = Lifeless()
+        self._refuse(self._lifeless)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing is run any more."""
+        return self._stopped
 
     @property
     def crowded(self) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextvars
 import io
 import json as jsonlib
 import typing
-from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from urllib.parse import urlencode
 
 from ..exceptions import StreamConsumed, StreamError
@@ -13,7 +14,15 @@ from .headers import Headers
 from .multipart import RequestFiles, encode_multipart
 from .queryparams import QueryParams
 
-__all__ = ["BodySource", "RequestData", "encode_body", "slices"]
+__all__ = [
+    "AsyncSource",
+    "BodySource",
+    "RequestData",
+    "encode_body",
+    "iterate_async",
+    "reads_files",
+    "slices",
+]
 
 RequestData = typing.Union[
     str,
@@ -25,6 +34,8 @@ RequestData = typing.Union[
     Iterable[typing.Union[bytes, str]],
     Iterable[tuple[str, typing.Any]],
 ]
+
+_Iterable = typing.TypeVar("_Iterable")
 
 #: The write timeout is for one piece: a slow but steady upload of any length stays within it.
 PIECE_SIZE = 64 * 1024
@@ -70,6 +81,16 @@ class BodySource:
         raise StreamConsumed("the body of the request stayed behind when it was pickled")
 
 
+def _only_once(unread: list[_Iterable]) -> _Iterable:
+    try:
+        return unread.pop()
+    except IndexError:
+        raise StreamConsumed(
+            "the body of the request was an iterator, which can be sent only once: "
+            "give bytes, a list or a file to have it sent again"
+        ) from None
+
+
 class IteratorSource(BodySource):
     """An iterator: there once."""
 
@@ -84,14 +105,7 @@ class IteratorSource(BodySource):
         return bool(self._unread)
 
     def pieces(self) -> Iterator[bytes | memoryview]:
-        try:
-            iterator = self._unread.pop()
-        except IndexError:
-            raise StreamConsumed(
-                "the body of the request was an iterator, which can be sent only once: "
-                "give bytes, a list or a file to have it sent again"
-            ) from None
-        yield from _checked(iterator)
+        yield from _checked(_only_once(self._unread))
 
 
 class IterableSource(BodySource):
@@ -107,6 +121,48 @@ class IterableSource(BodySource):
 
     def pieces(self) -> Iterator[bytes | memoryview]:
         return _checked(iter(self._iterable))
+
+
+#: How a thread iterates over what only an event loop can: set for the requests of clients that
+#: know of one. The iterator that it returns waits in the calling thread.
+iterate_async: contextvars.ContextVar[
+    Callable[[AsyncIterable[typing.Any]], Iterator[typing.Any]] | None
+] = contextvars.ContextVar("http3_parallel_iterate_async", default=None)
+
+
+class AsyncSource(BodySource):
+    """An asynchronous iterable, read on the event loop of who made the request."""
+
+    __slots__ = ("_unread", "can_replay")
+
+    def __init__(self, iterable: AsyncIterable[typing.Any]) -> None:
+        super().__init__()
+        #: One that is no iterator starts anew each time.
+        self.can_replay = not isinstance(iterable, AsyncIterator)
+        self._unread = [iterable]
+
+    @property
+    def is_whole(self) -> bool:
+        return bool(self._unread)
+
+    def take(self) -> AsyncIterable[typing.Any]:
+        if self.can_replay:
+            return self._unread[0]
+        return _only_once(self._unread)
+
+    def pieces(self) -> Iterator[bytes | memoryview]:
+        iterate = iterate_async.get()
+        if iterate is None:
+            raise StreamConsumed(
+                "the body of the request is asynchronous: only an AsyncClient sends it, and "
+                "`await request.read()` reads it"
+            )
+        yield from _checked(iterate(self.take()))
+
+    async def async_pieces(self) -> AsyncIterator[bytes | memoryview]:
+        async for piece in self.take():
+            for part in _checked(iter((piece,))):
+                yield part
 
 
 class FileSource(BodySource):
@@ -173,7 +229,12 @@ def _checked(pieces: Iterator[typing.Any]) -> Iterator[bytes | memoryview]:
 
 
 def encode_body(
-    data: object, json: object, files: RequestFiles | None, headers: Headers
+    data: object,
+    json: object,
+    files: RequestFiles | None,
+    headers: Headers,
+    *,
+    may_await: bool = False,
 ) -> tuple[bytes | BodySource, bytes | None]:
     """
     The body, and its content type if that follows from the form in which it was given.
@@ -182,6 +243,7 @@ def encode_body(
     a form is sent as multipart.
 
     * `headers`: the user's. A boundary in their Content-Type is used; one without is completed.
+    * `may_await`: whether `data` may be asynchronous.
     """
     if data is None:
         if json is not None:
@@ -208,11 +270,25 @@ def encode_body(
     if isinstance(data, Iterable):
         return IterableSource(data), None
     if isinstance(data, AsyncIterable):
+        if may_await:
+            return AsyncSource(data), None
         raise TypeError("the body of a request is sent by a thread: it cannot be asynchronous")
     raise TypeError(
         "the data of a request are bytes, str, a mapping or pairs, a binary file or an iterable "
         f"of bytes, not {type(data).__name__}"
     )
+
+
+def reads_files(data: object, files: RequestFiles | None) -> bool:
+    """Whether `encode_body` may have to wait for a disk, or for whatever else a file is."""
+    parts: list[typing.Any] = [data]
+    if isinstance(files, Mapping):
+        parts += files.values()
+    elif isinstance(files, (list, tuple)):  # what it may be else is refused without reading it
+        parts += [item[-1] for item in files if isinstance(item, (list, tuple)) and item]
+    # A tuple of file name and file, perhaps with more.
+    parts = [part[1] if isinstance(part, tuple) and len(part) > 1 else part for part in parts]
+    return any(hasattr(part, "read") and not isinstance(part, io.BytesIO) for part in parts)
 
 
 def _encode_json(value: object) -> bytes:

@@ -36,8 +36,8 @@ from .setcookie import TimedCookie, cookie_host, is_address, may_set, parse_set_
 from .urls import URL
 
 if typing.TYPE_CHECKING:
-    from .requests import Request
-    from .responses import Response
+    from .requests import BaseRequest
+    from .responses import BaseResponse
 
 __all__ = ["CookieTypes", "Cookies"]
 
@@ -150,7 +150,7 @@ class Cookies(MutableMapping[str, str]):
             return
         self._do(jars.put, [_users_cookie(name, value, "", "/") for name, value in _pairs(cookies)])
 
-    def extract_cookies(self, response: Response) -> None:
+    def extract_cookies(self, response: BaseResponse) -> None:
         """
         Store what `response` sets, as far as it may. A RuntimeError is raised if the response
         does not have the request that it answers.
@@ -159,7 +159,7 @@ class Cookies(MutableMapping[str, str]):
             raise RuntimeError("whose cookies these are is unknown: the response has no request")
         self._store(response.request.url, response.headers)
 
-    def set_cookie_header(self, request: Request) -> None:
+    def set_cookie_header(self, request: BaseRequest) -> None:
         """Give `request` the Cookie header for its URL, unless there is nothing to send."""
         header = self._header(request.url)
         if header is not None:

@@ -30,7 +30,7 @@ from .requests import Request
 from .saving import save_pieces
 from .streams import ResponseStream
 
-__all__ = ["ReceivedBody", "ResponseContent"]
+__all__ = ["ReadableBody", "ReceivedBody", "ResponseContent"]
 
 ResponseContent = typing.Union[bytes, Iterable[bytes]]
 
@@ -120,11 +120,6 @@ class ReceivedBody:
         """Whether the body can no longer be streamed as it comes."""
         return self._stream is None or self._stream.begun
 
-    def close(self) -> None:
-        """Give up what was not read of the body. May be repeated, and come from any thread."""
-        if self._stream is not None:
-            self._stream.close()
-
     # Bytes.
 
     @property
@@ -155,6 +150,123 @@ class ReceivedBody:
         if stream.begun:
             return ResponseNotRead("the body was iterated over, and was not kept")
         return ResponseNotRead("the body is streamed: read() it first")
+
+    # Text.
+
+    @property
+    def charset_encoding(self) -> str | None:
+        """The charset of the Content-Type, if it is one that Python knows."""
+        content_type = self.headers.get("content-type")
+        return None if content_type is None else find_charset(content_type)
+
+    @property
+    def apparent_encoding(self) -> str:
+        """What the text is taken for where no charset is declared."""
+        try:
+            self.content.decode("utf-8")
+        except UnicodeDecodeError:
+            return self._fallback_encoding()
+        return "utf-8"
+
+    @property
+    def encoding(self) -> str:
+        """
+        Of the text: as set; else the declared charset; else UTF-8 if the content decodes as
+        that; else the client's `default_encoding`; else ISO-8859-1 for ``text/*``; else UTF-8.
+        None sets it back to that; a ValueError is raised for what Python does not know.
+        """
+        return self._encoding or self.charset_encoding or self.apparent_encoding
+
+    @encoding.setter
+    def encoding(self, encoding: str | None) -> None:
+        if encoding is not None and not is_charset(encoding):
+            raise ValueError(f"Python knows no text encoding {encoding!r}")
+        self._encoding = encoding
+        self._text = None
+
+    @property
+    def text(self) -> str:
+        """The content decoded by `encoding`; what does not decode becomes U+FFFD."""
+        if self._text is None:
+            content = self.content
+            encoding = self._encoding or self.charset_encoding
+            if encoding is None:
+                try:
+                    self._text = content.decode("utf-8")
+                    return self._text
+                except UnicodeDecodeError:
+                    encoding = self._fallback_encoding()
+            self._text = content.decode(encoding, "replace")
+        return self._text
+
+    def _fallback_encoding(self) -> str:
+        if self._default_encoding is not None:
+            return self._default_encoding
+        content_type = self.headers.get("content-type", "")
+        return "iso-8859-1" if content_type.strip().lower().startswith("text/") else "utf-8"
+
+    def json(self, **kwargs: typing.Any) -> typing.Any:
+        """
+        The content as JSON, in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
+
+        Takes the arguments of `json.loads`. What is no JSON, or nested too deeply, is a
+        `DecodingError`, which is a ValueError.
+        """
+        content = self.content
+        try:
+            return jsonlib.loads(content, **kwargs)
+        except RecursionError as error:
+            raise self._about(DecodingError("the body is JSON nested too deeply")) from error
+        except ValueError as error:
+            what = f"is not valid JSON: {error}" if content else "is empty, which is not JSON"
+            raise self._about(DecodingError(f"the body {what}")) from error
+
+    # How it is read.
+
+    def _about(self, error: _Error) -> _Error:
+        """`error`, with what it is about."""
+        if error.request is None:
+            error.request = self.request
+        if error.tag is None:
+            error.tag = self.tag
+        return error
+
+    def _codings(self) -> list[str]:
+        values = self.headers.getlist("content-encoding", split_commas=True)
+        return find_codings(values) if values else values
+
+    def _decoded(self, raw: bytes, codings: list[str]) -> Generator[bytes, None, None]:
+        try:
+            yield from decode_body((raw,), codings, max_size=self._max_size)
+        except HTTPError as error:
+            self._about(error)
+            raise
+
+    def _begin(self, stream: ResponseStream, decoded: bool) -> None:
+        codings = self._codings() if decoded else []
+        max_size = self._max_size
+        size = None if max_size is None or codings else self._declared_size()
+        stream.begin(codings, max_size, size)
+
+    def _declared_size(self) -> int | None:
+        """Bytes that the body will have as it comes, if that is known."""
+        if self.status_code in _WITHOUT_CONTENT or (
+            self.request is not None and self.request.method == "HEAD"
+        ):
+            return None
+        length = self.headers.get("content-length", "")
+        return int(length) if length.isdecimal() and length.isascii() and len(length) < 20 else None
+
+
+class ReadableBody(ReceivedBody):
+    """The ways to read it, for a thread that waits for its bytes."""
+
+    __slots__ = ()
+
+    def close(self) -> None:
+        """Give up what was not read of the body. May be repeated, and come from any thread."""
+        if self._stream is not None:
+            self._stream.close()
 
     def read(self) -> bytes:
         """
@@ -222,54 +334,6 @@ class ReceivedBody:
             pieces.close()  # only what was begun
             raise
 
-    # Text.
-
-    @property
-    def charset_encoding(self) -> str | None:
-        """The charset of the Content-Type, if it is one that Python knows."""
-        content_type = self.headers.get("content-type")
-        return None if content_type is None else find_charset(content_type)
-
-    @property
-    def apparent_encoding(self) -> str:
-        """What the text is taken for where no charset is declared."""
-        try:
-            self.content.decode("utf-8")
-        except UnicodeDecodeError:
-            return self._fallback_encoding()
-        return "utf-8"
-
-    @property
-    def encoding(self) -> str:
-        """
-        Of the text: as set; else the declared charset; else UTF-8 if the content decodes as
-        that; else the client's `default_encoding`; else ISO-8859-1 for ``text/*``; else UTF-8.
-        None sets it back to that; a ValueError is raised for what Python does not know.
-        """
-        return self._encoding or self.charset_encoding or self.apparent_encoding
-
-    @encoding.setter
-    def encoding(self, encoding: str | None) -> None:
-        if encoding is not None and not is_charset(encoding):
-            raise ValueError(f"Python knows no text encoding {encoding!r}")
-        self._encoding = encoding
-        self._text = None
-
-    @property
-    def text(self) -> str:
-        """The content decoded by `encoding`; what does not decode becomes U+FFFD."""
-        if self._text is None:
-            content = self.content
-            encoding = self._encoding or self.charset_encoding
-            if encoding is None:
-                try:
-                    self._text = content.decode("utf-8")
-                    return self._text
-                except UnicodeDecodeError:
-                    encoding = self._fallback_encoding()
-            self._text = content.decode(encoding, "replace")
-        return self._text
-
     def iter_text(self, chunk_size: int | None = None) -> Iterator[str]:
         """
         The text in pieces as they come, or of exactly `chunk_size` characters but for the last.
@@ -301,49 +365,6 @@ class ReceivedBody:
             encoding = self.apparent_encoding
         return Text(encoding, self._fallback_encoding())
 
-    def _fallback_encoding(self) -> str:
-        if self._default_encoding is not None:
-            return self._default_encoding
-        content_type = self.headers.get("content-type", "")
-        return "iso-8859-1" if content_type.strip().lower().startswith("text/") else "utf-8"
-
-    def json(self, **kwargs: typing.Any) -> typing.Any:
-        """
-        The content as JSON, in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
-
-        Takes the arguments of `json.loads`. What is no JSON, or nested too deeply, is a
-        `DecodingError`, which is a ValueError.
-        """
-        content = self.content
-        try:
-            return jsonlib.loads(content, **kwargs)
-        except RecursionError as error:
-            raise self._about(DecodingError("the body is JSON nested too deeply")) from error
-        except ValueError as error:
-            what = f"is not valid JSON: {error}" if content else "is empty, which is not JSON"
-            raise self._about(DecodingError(f"the body {what}")) from error
-
-    # How it is read.
-
-    def _about(self, error: _Error) -> _Error:
-        """`error`, with what it is about."""
-        if error.request is None:
-            error.request = self.request
-        if error.tag is None:
-            error.tag = self.tag
-        return error
-
-    def _codings(self) -> list[str]:
-        values = self.headers.getlist("content-encoding", split_commas=True)
-        return find_codings(values) if values else values
-
-    def _decoded(self, raw: bytes, codings: list[str]) -> Generator[bytes, None, None]:
-        try:
-            yield from decode_body((raw,), codings, max_size=self._max_size)
-        except HTTPError as error:
-            self._about(error)
-            raise
-
     def _pass(self) -> Generator[bytes, None, None] | Pieces:
         if self._content is not None:
             return self._decoded(self._content, [])
@@ -358,18 +379,3 @@ class ReceivedBody:
 
     def _staged(self, stage: Stage[bytes, _Item]) -> Iterator[_Item]:
         return StagedPass(self, self._pass(), stage)
-
-    def _begin(self, stream: ResponseStream, decoded: bool) -> None:
-        codings = self._codings() if decoded else []
-        max_size = self._max_size
-        size = None if max_size is None or codings else self._declared_size()
-        stream.begin(codings, max_size, size)
-
-    def _declared_size(self) -> int | None:
-        """Bytes that the body will have as it comes, if that is known."""
-        if self.status_code in _WITHOUT_CONTENT or (
-            self.request is not None and self.request.method == "HEAD"
-        ):
-            return None
-        length = self.headers.get("content-length", "")
-        return int(length) if length.isdecimal() and length.isascii() and len(length) < 20 else None

@@ -15,7 +15,7 @@ from .multipart import RequestFiles
 from .queryparams import QueryParamTypes
 from .urls import URL, URLTypes, without_password
 
-__all__ = ["Request"]
+__all__ = ["BaseRequest", "Request"]
 
 _METHODS = {
     name: name for name in ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE")
@@ -51,7 +51,7 @@ _ABOUT_CONTENT = frozenset(
 )
 
 
-class Request:
+class BaseRequest:
     """
     A request, complete as it will be sent.
 
@@ -85,6 +85,8 @@ class Request:
 
     __slots__ = ("__weakref__", "_content", "_cookies", "_source", "headers", "method", "url")
 
+    _may_have_async_body = False
+
     method: str
     url: URL
     headers: Headers
@@ -116,7 +118,9 @@ class Request:
             if method in _EXPECT_BODY:
                 raw.append(_NO_CONTENT)
         else:
-            body, content_type = encode_body(data, json, files, given)
+            body, content_type = encode_body(
+                data, json, files, given, may_await=self._may_have_async_body
+            )
             if isinstance(body, BodySource):
                 self._content, self._source = None, body
                 size = body.size
@@ -193,29 +197,6 @@ class Request:
         """Whether the body can be sent now: an iterator's, as long as nothing was taken."""
         return self._source is None or self._source.is_whole
 
-    def read(self) -> bytes:
-        """The body; of one that is streamed, all of it is kept as `content`."""
-        if self._content is None:
-            self._content = b"".join(self.stream())
-            self._source = None
-        return self._content
-
-    def stream(self) -> Iterator[bytes | memoryview]:
-        """
-        The body in pieces of at most 64 KiB, none of them empty. `StreamConsumed` is raised
-        for an iterator's body the second time.
-        """
-        if self._source is not None:
-            return self._source.pieces()
-        return slices(self.content)
-
-    def copy(self) -> Request:
-        """
-        Another request like this one, with headers of its own. It shares the body: that of an
-        iterator can still be sent only once.
-        """
-        return self._replace()
-
     def _replace(
         self,
         *,
@@ -267,7 +248,7 @@ class Request:
                 "section 6)"
             )
 
-    def _portable(self) -> Request:
+    def _portable(self) -> BaseRequest:
         """This request, or where its body is streamed, a copy that pickles without it."""
         if self._source is None:
             return self
@@ -285,6 +266,36 @@ class Request:
 
     def __repr__(self) -> str:
         return f"<Request({self.method!r}, {without_password(self.url)!r})>"
+
+
+class Request(BaseRequest):
+    # Its docstring is that of `BaseRequest`, for `help()`.
+    __doc__ = BaseRequest.__doc__
+
+    __slots__ = ()
+
+    def read(self) -> bytes:
+        """The body; of one that is streamed, all of it is kept as `content`."""
+        if self._content is None:
+            self._content = b"".join(self.stream())
+            self._source = None
+        return self._content
+
+    def stream(self) -> Iterator[bytes | memoryview]:
+        """
+        The body in pieces of at most 64 KiB, none of them empty. `StreamConsumed` is raised
+        for an iterator's body the second time.
+        """
+        if self._source is not None:
+            return self._source.pieces()
+        return slices(self.content)
+
+    def copy(self) -> Request:
+        """
+        Another request like this one, with headers of its own. It shares the body: that of an
+        iterator can still be sent only once.
+        """
+        return self._replace()
 
 
 def _normal_method(method: object) -> str:

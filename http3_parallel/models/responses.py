@@ -11,7 +11,7 @@ from ..exceptions import HTTPStatusError
 from .cookies import Cookies
 from .headers import HeaderTypes
 from .links import find_links
-from .received import ReceivedBody, ResponseContent
+from .received import ReadableBody, ReceivedBody, ResponseContent
 from .requests import Request
 from .status_codes import StatusCode
 from .urls import URL
@@ -19,7 +19,9 @@ from .urls import URL
 if typing.TYPE_CHECKING:
     from .timings import Timings
 
-__all__ = ["Response", "ResponseContent"]
+__all__ = ["BaseResponse", "Response", "ResponseContent"]
+
+_Self = typing.TypeVar("_Self", bound="BaseResponse")
 
 # What pickles; the body's stream and the client's callback do not.
 _STATE = (
@@ -38,55 +40,26 @@ _STATE = (
 )
 
 
-class Response(ReceivedBody):
-    """
-    A response: its head, and a body that is here or still to be read.
+class Redirection(typing.Protocol):
+    """What the client knows of a redirect that it was told not to follow."""
 
-    * `content`: the body as it came, still under its Content-Encoding: bytes, or an iterable
-      of bytes that is read when asked for. If it has a `close()`, that is called in the end;
-      if it has a `wake()`, that is called where another thread closes the response meanwhile;
-      if it has a `limit(seconds)`, it is told there how long it may wait for its next bytes.
-    * `on_close`: called once, when the body's end was reached or it was given up.
-    * `request`: the request that this answers; `url` is its URL.
-    * `history`: the responses that led here, oldest first.
+    def __call__(self, response: Response) -> Response:
+        """The response to the request that this one leads to, one step on."""
 
-    Besides these: `tag`, any object of the user's; `elapsed`, the `datetime.timedelta` that the
-    request took in all, redirects, retries and, unless it is streamed, the body included; and
-    `timings`, when each step of that was done. None where no client measured it.
 
-    A body is read by one thread, once, in one of these ways: `read()` keeps it, and then the
-    others may come as often as you like; `stream()`, `raw()`, `iter_bytes()`, `iter_text()`,
-    `iter_lines()` and `save()` do not. A `with` block closes the response.
-    """
+class BaseResponse(ReceivedBody):
+    """What a response is, however its body is read."""
 
     __slots__ = ("__weakref__", "_cookies", "_follow", "elapsed", "history", "protocol", "timings")
 
     protocol: str | None
-    history: list[Response]
+    history: list[typing.Any]
     # Typed for the responses that clients deliver: all of them have both.
     elapsed: datetime.timedelta
     timings: Timings
     _cookies: Cookies | None
-    _follow: Callable[[Response], Response] | None
-
-    def __init__(
-        self,
-        status_code: int,
-        *,
-        protocol: str | None = None,
-        headers: HeaderTypes | None = None,
-        content: ResponseContent | None = None,
-        on_close: Callable[[], object] | None = None,
-        request: Request | None = None,
-        history: list[Response] | None = None,
-    ) -> None:
-        super().__init__(status_code, headers, content, request)
-        self.protocol = protocol
-        self.history = [] if history is None else history
-        self.elapsed = self.timings = typing.cast(typing.Any, None)
-        self._cookies = self._follow = None
-        if on_close is not None:
-            self._add_on_close(on_close)
+    #: A `Redirection`, or what an asynchronous client has in its place.
+    _follow: typing.Any
 
     @property
     def reason_phrase(self) -> str:
@@ -138,6 +111,82 @@ class Response(ReceivedBody):
         """
         return find_links(self.headers.getlist("link"))
 
+    def raise_for_status(self: _Self) -> _Self:
+        """`HTTPStatusError` for a status of 4xx or 5xx, else the response itself."""
+        if not self.is_error:
+            return self
+        side = "Client" if self.status_code < 500 else "Server"
+        reason = self.reason_phrase
+        raise HTTPStatusError(
+            f"{self.status_code} {side} Error" + (f": {reason}" if reason else ""),
+            # Typed for those of a `Client`.
+            response=typing.cast(typing.Any, self),
+            request=self.request,
+            tag=self.tag,
+        )
+
+    def __getstate__(self) -> dict[str, typing.Any]:
+        if not self.is_closed:
+            raise TypeError("a response with an unread stream does not pickle: read() it first")
+        state = {name: getattr(self, name) for name in _STATE}
+        state["request"] = None if self.request is None else self.request._portable()
+        return state
+
+    def __setstate__(self, state: dict[str, typing.Any]) -> None:
+        self._stream = self._text = self._cookies = None
+        self._follow = None
+        for name, value in state.items():
+            setattr(self, name, value)
+
+    def __repr__(self) -> str:
+        return f"<Response [{f'{self.status_code} {self.reason_phrase}'.rstrip()}]>"
+
+
+class Response(BaseResponse, ReadableBody):
+    """
+    A response: its head, and a body that is here or still to be read.
+
+    * `content`: the body as it came, still under its Content-Encoding: bytes, or an iterable
+      of bytes that is read when asked for. If it has a `close()`, that is called in the end;
+      if it has a `wake()`, that is called where another thread closes the response meanwhile;
+      if it has a `limit(seconds)`, it is told there how long it may wait for its next bytes.
+    * `on_close`: called once, when the body's end was reached or it was given up.
+    * `request`: the request that this answers; `url` is its URL.
+    * `history`: the responses that led here, oldest first.
+
+    Besides these: `tag`, any object of the user's; `elapsed`, the `datetime.timedelta` that the
+    request took in all, redirects, retries and, unless it is streamed, the body included; and
+    `timings`, when each step of that was done. None where no client measured it.
+
+    A body is read by one thread, once, in one of these ways: `read()` keeps it, and then the
+    others may come as often as you like; `stream()`, `raw()`, `iter_bytes()`, `iter_text()`,
+    `iter_lines()` and `save()` do not. A `with` block closes the response.
+    """
+
+    __slots__ = ()
+
+    history: list[Response]
+
+    def __init__(
+        self,
+        status_code: int,
+        *,
+        protocol: str | None = None,
+        headers: HeaderTypes | None = None,
+        content: ResponseContent | None = None,
+        on_close: Callable[[], object] | None = None,
+        request: Request | None = None,
+        history: list[Response] | None = None,
+    ) -> None:
+        super().__init__(status_code, headers, content, request)
+        self.protocol = protocol
+        self.history = [] if history is None else history
+        self.elapsed = self.timings = typing.cast(typing.Any, None)
+        self._cookies = None
+        self._follow = None
+        if on_close is not None:
+            self._add_on_close(on_close)
+
     def next(self) -> Response:
         """
         The response that this redirect leads to, one step on. RuntimeError if it is none, or
@@ -147,20 +196,8 @@ class Response(ReceivedBody):
             raise RuntimeError(f"{self!r} is no redirect with a Location to follow")
         if self._follow is None:
             raise RuntimeError("next() needs the client that made the response")
-        return self._follow(self)
-
-    def raise_for_status(self) -> Response:
-        """`HTTPStatusError` for a status of 4xx or 5xx, else the response itself."""
-        if not self.is_error:
-            return self
-        side = "Client" if self.status_code < 500 else "Server"
-        reason = self.reason_phrase
-        raise HTTPStatusError(
-            f"{self.status_code} {side} Error" + (f": {reason}" if reason else ""),
-            response=self,
-            request=self.request,
-            tag=self.tag,
-        )
+        following: Redirection = self._follow
+        return following(self)
 
     def __enter__(self) -> Response:
         return self
@@ -172,18 +209,3 @@ class Response(ReceivedBody):
         traceback: types.TracebackType | None,
     ) -> None:
         self.close()
-
-    def __getstate__(self) -> dict[str, typing.Any]:
-        if not self.is_closed:
-            raise TypeError("a response with an unread stream does not pickle: read() it first")
-        state = {name: getattr(self, name) for name in _STATE}
-        state["request"] = None if self.request is None else self.request._portable()
-        return state
-
-    def __setstate__(self, state: dict[str, typing.Any]) -> None:
-        self._stream = self._text = self._cookies = self._follow = None
-        for name, value in state.items():
-            setattr(self, name, value)
-
-    def __repr__(self) -> str:
-        return f"<Response [{f'{self.status_code} {self.reason_phrase}'.rstrip()}]>"

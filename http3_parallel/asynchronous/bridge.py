@@ -1,0 +1,190 @@
+"""
+What a thread has done on the event loop of its caller: the opposite of an errand.
+
+A `Conversation` is a task on the loop that tells a thread one thing after another. The guarantees:
+
+1. *The thread waits no longer than its request lives.* When that is aborted, the task is cancelled,
+   and not waited for.
+2. *The task is not far ahead*: what it has told waits to be taken before it may tell more than one
+   thing further.
+3. *However the task ends, the thread knows*: it gets what was told before, and then the end, or
+   what the task raised.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextvars
+import functools
+import threading
+import typing
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
+
+import anyio
+
+from ..aborting import Abort, Signal
+from ..exceptions import RequestCancelled, StreamError
+from .loops import Loop, RootTask
+
+__all__ = ["END", "Conversation", "caller", "iterate"]
+
+#: The event loop of who made the request that this thread, or this task, is at.
+caller: contextvars.ContextVar[Loop] = contextvars.ContextVar("http3_parallel_caller")
+
+END = object()
+
+
+class Conversation:
+    """
+    `speak` is called on the loop, with this, and tells.
+
+    The thread calls `begin`, `take` and `close`, the task calls `tell`. `close` may come from
+    anywhere.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_closed",
+        "_ended",
+        "_error",
+        "_loop",
+        "_signal",
+        "_speak",
+        "_taken",
+        "_task",
+        "_told",
+    )
+
+    def __init__(self, loop: Loop, speak: Callable[[Conversation], Awaitable[None]]) -> None:
+        self._loop = loop
+        self._speak: Callable[[Conversation], Awaitable[None]] | None = speak
+        self._told: collections.deque[typing.Any] = collections.deque()
+        self._error: BaseException | None = None
+        self._ended = self._closed = False
+        self._signal: Signal | None = None
+        self._taken: anyio.Event | None = None
+        self._task: RootTask | None = None
+
+    # The thread.
+
+    def begin(self) -> None:
+        if threading.get_ident() == self._loop.thread:
+            raise StreamError(
+                "what runs on this event loop cannot be waited for in its own thread: await it"
+            )
+        # Not the context that this thread is in, which cannot be in another as well.
+        self._loop.call_soon(functools.partial(self._start, contextvars.copy_context()))
+        if self._loop.over:
+            raise _loop_ended()
+
+    def take(self, abort: Abort) -> typing.Any:
+        """What was told next, or `END`. Raises what the task raised, and when aborted."""
+        try:
+            while True:
+                if self._told:
+                    item = self._told.popleft()
+                    taken = self._taken
+                    if taken is not None:
+                        self._loop.call_soon(taken.set)
+                    return item
+                if self._ended or self._closed:
+                    return self._end()
+                self._signal = signal = Signal()
+                if not (self._told or self._ended or self._closed):
+                    abort.wait_besides(signal)
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            del self  # what is raised refers to this frame
+
+    def _end(self) -> object:
+        error, self._error = self._error, None
+        if error is None:
+            return END
+        try:
+            raise error
+        finally:
+            del error, self
+
+    def close(self) -> None:
+        """Nobody takes any more. Does not wait, and takes no lock."""
+        if not self._closed:
+            self._closed = True
+            self._wake()
+            self._loop.call_soon(self._stop)
+
+    def _wake(self) -> None:
+        signal = self._signal
+        if signal is not None:
+            signal.set()
+
+    # The loop.
+
+    def _start(self, context: contextvars.Context) -> None:
+        if not self._closed:
+            try:
+                self._task = self._loop.spawn(self._run, context)
+            except BaseException:
+                self._ended = True
+                self._error = _loop_ended()
+                self._wake()
+                raise
+
+    def _stop(self) -> None:
+        self._told.clear()
+        self._speak = None
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        speak, self._speak = self._speak, None
+        assert speak is not None
+        try:
+            await speak(self)
+        except Exception as error:
+            self._error = error
+        except BaseException:
+            if not self._closed:
+                self._error = _loop_ended()
+            raise
+        finally:
+            del speak
+            self._ended = True
+            self._wake()
+
+    async def tell(self, item: typing.Any) -> None:
+        """Wait until all that was told before has been taken."""
+        while self._told:
+            self._taken = taken = anyio.Event()
+            if self._told:
+                await taken.wait()
+        self._told.append(item)
+        self._wake()
+
+
+def _loop_ended() -> RequestCancelled:
+    return RequestCancelled("the event loop that this was to run on has ended")
+
+
+def iterate(abort: Abort, items: AsyncIterable[typing.Any]) -> Iterator[typing.Any]:
+    """The items, for the thread of a request. They are made on the loop of its caller."""
+
+    async def speak(conversation: Conversation) -> None:
+        iterator = items.__aiter__()
+        try:
+            async for item in iterator:
+                await conversation.tell(item)
+        finally:
+            close = getattr(iterator, "aclose", None)
+            if close is not None:
+                with anyio.CancelScope(shield=True):
+                    await close()
+
+    conversation = Conversation(caller.get(), speak)
+    conversation.begin()
+    try:
+        while (item := conversation.take(abort)) is not END:
+            yield item
+    finally:
+        conversation.close()

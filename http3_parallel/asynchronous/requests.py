@@ -1,0 +1,79 @@
+"""What is sent, for code that awaits it."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import AsyncIterable, AsyncIterator
+
+import anyio.to_thread
+
+from ..models import RequestData
+from ..models.bodies import AsyncSource
+from ..models.requests import BaseRequest, Request
+
+__all__ = ["AsyncRequest", "AsyncRequestData", "SentRequest"]
+
+AsyncRequestData = typing.Union[RequestData, AsyncIterable[typing.Union[bytes, str]]]
+
+
+class SentRequest(Request):
+    """One of an `AsyncClient`, whose body may be asynchronous."""
+
+    __slots__ = ()
+
+    _may_have_async_body = True
+
+
+class AsyncRequest(BaseRequest):
+    __doc__ = f"""{BaseRequest.__doc__}
+    `data` may also be an asynchronous iterable of bytes or str. It is iterated over on the event
+    loop of who sends the request.
+
+    It is what an `AsyncDispatcher` gets. `AsyncClient` and its blocks send those and `Request`s
+    alike.
+    """
+
+    __slots__ = ()
+
+    _may_have_async_body = True
+
+    @classmethod
+    def _of(cls, request: BaseRequest) -> AsyncRequest:
+        """The same request, headers and body included, in this form."""
+        new = cls.__new__(cls)
+        new.method, new.url, new.headers = request.method, request.url, request.headers
+        new._content, new._source = request._content, request._source
+        new._cookies = request._cookies
+        return new
+
+    async def read(self) -> bytes:
+        """The body; of one that is streamed, all of it is kept as `content`."""
+        if self._content is None:
+            self._content = b"".join([bytes(piece) async for piece in self.stream()])
+            self._source = None
+        return self._content
+
+    async def stream(self) -> AsyncIterator[bytes | memoryview]:
+        """
+        The body in pieces of at most 64 KiB, none of them empty. `StreamConsumed` is raised
+        for an iterator's body the second time. What is no asynchronous iterable is read in a
+        thread.
+        """
+        source = self._source
+        if source is None:
+            for piece in self._replace().stream():
+                yield piece
+        elif isinstance(source, AsyncSource):
+            async for piece in source.async_pieces():
+                yield piece
+        else:
+            pieces = source.pieces()
+            while (found := await anyio.to_thread.run_sync(next, pieces, None)) is not None:
+                yield found
+
+    def copy(self) -> AsyncRequest:
+        """
+        Another request like this one, with headers of its own. It shares the body: that of an
+        iterator can still be sent only once.
+        """
+        return self._of(self._replace())
