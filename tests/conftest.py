@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import pathlib
 import socket
 import ssl
@@ -12,6 +14,7 @@ import pytest
 import trustme
 from pytest_httpserver import HTTPServer
 
+import event_loops
 import nginx_server
 from servers import HangingResolver, Site
 
@@ -25,6 +28,25 @@ HOST_NAMES = (
     "example.org",
     "*.example.org",
 )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that is a coroutine runs on each kind of event loop; see `event_loops`."""
+    if inspect.iscoroutinefunction(metafunc.function):
+        if "loop_kind" not in metafunc.fixturenames:
+            metafunc.fixturenames.append("loop_kind")
+        metafunc.parametrize("loop_kind", event_loops.KINDS)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = pyfuncitem._fixtureinfo.argnames
+    given = {name: pyfuncitem.funcargs[name] for name in names}
+    test = functools.partial(pyfuncitem.obj, **given)
+    event_loops.run(pyfuncitem.callspec.params["loop_kind"], test)
+    return True
 
 
 @pytest.fixture(autouse=True)
