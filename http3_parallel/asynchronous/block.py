@@ -58,7 +58,7 @@ class AsyncBlock(Block):
         self._address(handle, request, deadline)
         context = handle._context
         assert context is not None
-        context.run(caller.set, loop_of(handle))
+        context.run(caller.set, typing.cast("AsyncCompletions", handle._completions).caller)
         self._entering.append(handle)
         if self.lock.acquire(blocking=False):
             try:
@@ -177,10 +177,6 @@ class PlainBlock(AsyncBlock):
         if handle._expires is not None:
             timer = self._workers.schedule(handle._expires, Expiry(abort, handle._deadline))
             response._add_on_close(timer.cancel)
-
-
-def loop_of(handle: PendingResponse) -> Loop:
-    return typing.cast("AsyncCompletions", handle._completions).loop
 
 
 class _Drained(Signal):

@@ -26,12 +26,24 @@ from ..aborting import Abort, Signal
 from ..exceptions import RequestCancelled, StreamError
 from .loops import Loop, RootTask
 
-__all__ = ["END", "Conversation", "caller", "iterate"]
-
-#: The event loop of who made the request that this thread, or this task, is at.
-caller: contextvars.ContextVar[Loop] = contextvars.ContextVar("http3_parallel_caller")
+__all__ = ["END", "Caller", "Conversation", "caller", "iterate"]
 
 END = object()
+
+
+class Caller:
+    """Who makes requests: the loop, and what runs there for them."""
+
+    __slots__ = ("loop", "tasks")
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        #: Touched by the loop alone.
+        self.tasks: set[RootTask] = set()
+
+
+#: Who made the request that this thread, or this task, is at.
+caller: contextvars.ContextVar[Caller] = contextvars.ContextVar("http3_parallel_caller")
 
 
 class Conversation:
@@ -44,6 +56,7 @@ class Conversation:
 
     __slots__ = (
         "__weakref__",
+        "_caller",
         "_closed",
         "_ended",
         "_error",
@@ -55,8 +68,9 @@ class Conversation:
         "_told",
     )
 
-    def __init__(self, loop: Loop, speak: Callable[[Conversation], Awaitable[None]]) -> None:
-        self._loop = loop
+    def __init__(self, whose: Caller, speak: Callable[[Conversation], Awaitable[None]]) -> None:
+        self._caller = whose
+        self._loop = whose.loop
         self._speak: Callable[[Conversation], Awaitable[None]] | None = speak
         self._told: collections.deque[typing.Any] = collections.deque()
         self._error: BaseException | None = None
@@ -124,7 +138,8 @@ class Conversation:
     def _start(self, context: contextvars.Context) -> None:
         if not self._closed:
             try:
-                self._task = self._loop.spawn(self._run, context)
+                self._task = task = self._loop.spawn(self._run, context)
+                self._caller.tasks.add(task)
             except BaseException:
                 self._ended = True
                 self._error = _loop_ended()
@@ -152,6 +167,8 @@ class Conversation:
             del speak
             self._ended = True
             self._wake()
+            if self._task is not None:
+                self._caller.tasks.discard(self._task)
 
     async def tell(self, item: typing.Any) -> None:
         """Wait until all that was told before has been taken."""

@@ -30,6 +30,7 @@ from ..exceptions import HTTPError, NoPendingResponses, WaitTimeout
 from ..models import Response
 from ..pending import CANCELLED, PendingResponse
 from ..running import cancelled
+from .bridge import Caller
 from .loops import Loop
 from .pending import AsyncPendingResponse, LoopHandle
 from .responses import AsyncResponse
@@ -56,6 +57,7 @@ class AsyncCompletions:
     ) -> None:
         self._block = block
         self.loop = loop
+        self.caller = Caller(loop)
         self.received = receive
         self._window = window
         #: Neither handed out nor claimed, whatever their state. A dict, as an ordered set.

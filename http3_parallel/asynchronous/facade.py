@@ -32,6 +32,10 @@ __all__ = ["AsyncMap", "AsyncParallel", "Submitter"]
 #: How long leaving waits, in seconds, for workers that were aborted: as long as `Block` does.
 _DRAIN_SECONDS = 5.0
 
+#: And how long for tasks of dispatchers and request bodies, which were cancelled. They need a turn
+#: or two of the loop; those that clean up longer go on without being waited for.
+_TASK_SECONDS = 0.1
+
 _Receive = typing.Callable[[Response], AsyncResponse]
 
 
@@ -207,24 +211,14 @@ class AsyncParallel(AsyncRequestMethods[AsyncPendingResponse]):
         finally:
             del pending  # see AsyncPendingResponse.get_response
 
-    async def as_completed(
-        self, timeout: float | None = None
-    ) -> AsyncIterator[AsyncPendingResponse]:
+    def as_completed(self, timeout: float | None = None) -> AsyncIterator[AsyncPendingResponse]:
         """
         The handles as they complete, those submitted meanwhile included, until none is left.
         Iterating raises no request's error: `get_response()` of the handle does.
 
         Raises `WaitTimeout` if they are not through `timeout` seconds after the first step.
         """
-        completions = self._here().completions
-        end = None if timeout is None else time.monotonic() + timeout
-        while True:
-            try:
-                pending = await completions.take(timeout, end)
-            except NoPendingResponses:
-                return
-            yield pending
-            del pending
+        return _AsCompleted(self._here().completions, timeout)
 
     def __aiter__(self) -> AsyncIterator[AsyncPendingResponse]:
         return self.as_completed()
@@ -278,11 +272,15 @@ class AsyncParallel(AsyncRequestMethods[AsyncPendingResponse]):
         waited for. May be called again; whoever waits on the block is woken.
         """
         loop = self._here().completions.loop
+        every = self._block.completions.alive()
         with anyio.CancelScope(shield=True):
-            for completions in self._block.completions.alive():
+            for completions in every:
                 completions.cancel_all(left)
             with anyio.move_on_after(_DRAIN_SECONDS):
                 await self._block.aclose(loop)
+            with anyio.move_on_after(_TASK_SECONDS):
+                for task in [task for completions in every for task in completions.caller.tasks]:
+                    await task.wait()
 
     close = aclose
 
@@ -299,6 +297,23 @@ class AsyncParallel(AsyncRequestMethods[AsyncPendingResponse]):
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
+
+
+class _AsCompleted(AsyncIterator[AsyncPendingResponse]):
+    # Not a generator, which trio would warn of where a loop over it is left early.
+
+    def __init__(self, completions: AsyncCompletions, timeout: float | None) -> None:
+        self._completions = completions
+        self._timeout = timeout
+        self._end: float | None = None
+
+    async def __anext__(self) -> AsyncPendingResponse:
+        if self._timeout is not None and self._end is None:
+            self._end = time.monotonic() + self._timeout
+        try:
+            return await self._completions.take(self._timeout, self._end)
+        except NoPendingResponses:
+            raise StopAsyncIteration from None
 
 
 class AsyncMap(AsyncIterator[AsyncPendingResponse]):
@@ -342,7 +357,7 @@ class AsyncMap(AsyncIterator[AsyncPendingResponse]):
         """End the requests that were started and not handed out. No more are read."""
         self._end()
         if self._task is not None:
-            with anyio.move_on_after(_DRAIN_SECONDS):
+            with anyio.CancelScope(shield=True), anyio.move_on_after(_TASK_SECONDS):
                 await self._task.wait()
 
     def _end(self) -> None:
