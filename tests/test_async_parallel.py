@@ -1,4 +1,4 @@
-"""What an asynchronous block promises, against a scripted dispatcher, on each kind of event loop."""
+"""What an asynchronous block promises, against a scripted dispatcher, on each kind of loop."""
 
 from __future__ import annotations
 
@@ -810,6 +810,7 @@ async def test_no_more_than_max_workers_run_at_once(dispatch: ScriptedDispatch) 
     async with opened(dispatch, max_workers=3) as parallel:
         for number in range(9):
             parallel.get(f"{URL}/{number}")
+        await in_thread(dispatch.wait_for_arrivals, 3)
         for number in range(9):
             await respond(dispatch, f"/{number}")
             await parallel.next_response(PATIENCE)
@@ -863,37 +864,52 @@ class Held:
     """Something to look whether it is still there."""
 
 
-async def test_nothing_keeps_a_response_or_an_error_alive_but_its_owner(
-    dispatch: ScriptedDispatch,
-) -> None:
-    gc.disable()
+class Sleeping(InstantDispatch):
+    """Answers, but for what hangs. Keeps nothing, not even what it is about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asleep = 0
+
+    def send(self, request: http3.Request, context: http3.Context) -> http3.Response:
+        if request.url.path == "/hangs":
+            self.asleep += 1
+            try:
+                context.abort.sleep(3 * PATIENCE)
+            finally:
+                self.asleep -= 1
+        return super().send(request, context)
+
+
+@pytest.mark.parametrize("end", ["response", "error", "cancelled in flight", "cancelled in line"])
+async def test_nothing_keeps_what_a_request_has_alive_but_its_owner(end: str) -> None:
+    dispatch = Sleeping()
+    gc.disable()  # cycles would have to wait for it
     try:
         async with opened(dispatch, max_workers=1) as parallel:
             held = Held()
             reference = weakref.ref(held)
-            pending = parallel.get(f"{URL}/a", tag=held)
-            await respond(dispatch, "/a")
-            response = await pending.get_response()
-            assert response.tag is held
-            failed = parallel.get("no url", tag=held)
-            with contextlib.suppress(http3.InvalidURL):
-                await failed.get_response()
-            cancelled = parallel.get(f"{URL}/c", tag=held)
-            (await arrived(dispatch, "/c")).context.abort.check()
-            cancelled.cancel()
-            with contextlib.suppress(http3.RequestCancelled):
-                await cancelled.get_response()
-            queued = parallel.get(f"{URL}/d", tag=held)
-            queued.cancel()
-            await dispatch_is_idle(dispatch)
-            del held, pending, response, failed, cancelled, queued
+            if end == "response":
+                pending = parallel.get(f"{URL}/a", tag=held)
+                assert (await pending.get_response()).tag is held
+            elif end == "error":
+                pending = parallel.get("no url", tag=held)
+                with contextlib.suppress(http3.InvalidURL):
+                    await pending.get_response()
+            else:
+                if end == "cancelled in line":
+                    parallel.get(f"{URL}/hangs")
+                    await wait_until(lambda: dispatch.asleep)
+                pending = parallel.get(f"{URL}/hangs", tag=held)
+                if end == "cancelled in flight":
+                    await wait_until(lambda: dispatch.asleep)
+                pending.cancel()
+                with contextlib.suppress(http3.RequestCancelled):
+                    await pending.get_response()
+            del held, pending
             await wait_until(lambda: reference() is None)
     finally:
         gc.enable()
-
-
-async def dispatch_is_idle(dispatch: ScriptedDispatch) -> None:
-    await in_thread(dispatch.wait_until_idle)
 
 
 # Loops.
