@@ -200,10 +200,12 @@ class Block(Running):
     def _submit_failed(self, handle: PendingResponse, error: HTTPError) -> None:
         handle._error, handle._state = error, DONE
         handle._context = handle._settings = None
+        self._announce_failed(handle)
+
+    def _announce_failed(self, handle: PendingResponse) -> None:
+        """It has ended before it was in line: nothing else knows it."""
         with self.lock:
             handle._completions.add_finished(handle)
-        handle._wake()
-        self._notify()
 
     def _add_runner(self) -> None:
         runner = Runner(self)

@@ -70,6 +70,10 @@ class AsyncBlock(Block):
             self._workers.call_soon(self._enter_late)
         return handle
 
+    def _announce_failed(self, handle: PendingResponse) -> None:
+        handle._wake()
+        self._notify()
+
     def _enter_late(self) -> None:
         """By the foreman."""
         with self.lock:
