@@ -144,6 +144,11 @@ class AsyncParallel(AsyncRequestMethods[AsyncPendingResponse]):
         self._window = check_count("window", window, 1)
         self._submitter: Submitter | None = None
 
+    def _open_here(self) -> Submitter:
+        # First: in a forked child there is no loop either, as far as asyncio is concerned.
+        self._block.check_usable()
+        return self._here()
+
     def _here(self) -> Submitter:
         submitter = self._submitter
         if submitter is None:
@@ -172,7 +177,7 @@ class AsyncParallel(AsyncRequestMethods[AsyncPendingResponse]):
         """
         tag = options.pop("tag", None)
         deadline = check_seconds("deadline", options.pop("deadline", None))
-        return self._here().request(method, url, options, tag, deadline)
+        return self._open_here().request(method, url, options, tag, deadline)
 
     def send(
         self, request: Request | AsyncRequest, **options: Unpack[SendOptions]
@@ -183,7 +188,7 @@ class AsyncParallel(AsyncRequestMethods[AsyncPendingResponse]):
         """
         tag = options.pop("tag", None)
         deadline = check_seconds("deadline", options.pop("deadline", None))
-        return self._here().send(request, options, tag, deadline)
+        return self._open_here().send(request, options, tag, deadline)
 
     @property
     def has_pending_responses(self) -> bool:
@@ -205,7 +210,7 @@ class AsyncParallel(AsyncRequestMethods[AsyncPendingResponse]):
         `WaitTimeout` if the wait ran out: the requests go on; `ParallelClosed` after the block
         was left.
         """
-        pending = await self._here().completions.take(timeout)
+        pending = await self._open_here().completions.take(timeout)
         try:
             return pending._result()
         finally:
@@ -249,12 +254,12 @@ class AsyncParallel(AsyncRequestMethods[AsyncPendingResponse]):
                 f"map() takes an iterable of URLs and Requests, not {type(requests).__name__}"
             )
         size = check_count("window", window, 1)
-        self._block.check_usable()
+        submitter = self._open_here()
         window = 2 * self._block.max_workers if size is None else size
         self._block.check_options(options)
-        loop = self._here().completions.loop
-        submitter = Submitter(self._block, self._engine, self._receive, loop, window)
-        return AsyncMap(submitter, requests, options)
+        loop = submitter.completions.loop
+        own = Submitter(self._block, self._engine, self._receive, loop, window)
+        return AsyncMap(own, requests, options)
 
     def cancel(self) -> None:
         """
@@ -291,8 +296,7 @@ class AsyncParallel(AsyncRequestMethods[AsyncPendingResponse]):
         return f"<AsyncParallel: {0 if submitter is None else submitter.completions.open} pending>"
 
     async def __aenter__(self) -> Self:
-        self._block.check_usable()
-        self._here()
+        self._open_here()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
