@@ -29,9 +29,11 @@ the path's last segment:
 from __future__ import annotations
 
 import ast
+import asyncio
 import contextlib
 import dataclasses
 import doctest
+import inspect
 import io
 import json
 import pathlib
@@ -170,13 +172,17 @@ def run(block: Block, file: str, namespace: dict[str, typing.Any]) -> None:
 def run_statement(
     statement: ast.stmt, file: str, mode: str, namespace: dict[str, typing.Any]
 ) -> str:
-    """Run one statement and return what it prints."""
+    """Run one statement and return what it prints. It may await, as in `python -m asyncio`."""
     node = ast.Interactive([statement]) if mode == "single" else ast.Module([statement], [])
-    code = compile(node, file, mode, dont_inherit=True)
+    code = compile(node, file, mode, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "displayhook", print_value)
-        exec(code, namespace)
+        if code.co_flags & inspect.CO_COROUTINE:
+            loop = namespace.setdefault("__loop__", asyncio.new_event_loop())
+            loop.run_until_complete(eval(code, namespace))
+        else:
+            exec(code, namespace)
     return printed.getvalue()
 
 
@@ -261,9 +267,13 @@ def test_every_example_runs(
         "http3": http3_parallel,
         "http3_parallel": http3_parallel,
     }
-    for block in blocks_of(path.read_text("utf-8")):
-        if block.language in PYTHON and block.not_run is None:
-            run(block, str(path), namespace)
+    try:
+        for block in blocks_of(path.read_text("utf-8")):
+            if block.language in PYTHON and block.not_run is None:
+                run(block, str(path), namespace)
+    finally:
+        if "__loop__" in namespace:
+            namespace["__loop__"].close()
 
 
 def test_few_examples_are_not_run() -> None:
@@ -295,6 +305,8 @@ def run_all(markdown: str) -> dict[str, typing.Any]:
     for block in blocks_of(markdown):
         if block.language in PYTHON and block.not_run is None:
             run(block, "page.md", namespace)
+    if "__loop__" in namespace:
+        namespace["__loop__"].close()
     return namespace
 
 
@@ -307,6 +319,25 @@ def test_code_in_the_style_of_http3s_documentation_is_run_and_what_it_prints_com
     assert run_all(HTTP3_STYLE)["values"] == [0, 1]
     with pytest.raises(AssertionError, match="should print"):
         run_all(HTTP3_STYLE.replace("\n2\n", "\n3\n"))
+
+
+def test_code_may_await_at_the_top_and_all_of_a_page_in_one_loop() -> None:
+    page = """
+```python
+>>> import asyncio
+>>> loop = await asyncio.sleep(0, asyncio.get_running_loop())
+>>> async with asyncio.Lock() as entered:
+>>>     print(entered)
+None
+```
+
+```python
+assert await asyncio.sleep(0, asyncio.get_running_loop()) is loop
+```
+"""
+    assert run_all(page)["entered"] is None
+    with pytest.raises(AssertionError):
+        run_all(page.replace("\nNone", "\n3"))
 
 
 def test_a_traceback_is_compared_by_its_last_line() -> None:

@@ -47,6 +47,7 @@ ROOMS = (
     "settings",
     "engine",
     "client",
+    "asynchronous",
     "api",
     "_demo_server",
     "demo",
@@ -59,6 +60,9 @@ NETWORK = ("urllib3", "http.client")
 
 #: What the synchronous side never loads: it would cost every start, and bind it to a loop.
 EVENT_LOOPS = ("asyncio", "anyio", "trio", "sniffio")
+
+#: Which is why this room is not loaded before someone asks for it.
+ASYNCHRONOUS = "asynchronous"
 
 #: What a function may import: it is there only with an extra, or few programs need what it costs.
 IN_FUNCTIONS = (
@@ -193,7 +197,13 @@ def network_outside_its_border(house: House) -> list[str]:
 
 
 def event_loops(house: House) -> list[str]:
-    return [str(found) for found in house.imports if is_in(found.target, EVENT_LOOPS)]
+    """Those, and what would load them."""
+    theirs = (*EVENT_LOOPS, f"{house.package}.{ASYNCHRONOUS}")
+    return [
+        str(found)
+        for found in house.imports
+        if is_in(found.target, theirs) and house.room(found.module) != ASYNCHRONOUS
+    ]
 
 
 def hidden_in_functions(house: House) -> list[str]:
@@ -240,6 +250,8 @@ def test_no_import_breaks_the_rule(rule: Rule) -> None:
         (network_outside_its_border, "client.py", "from http.client import HTTPResponse"),
         (event_loops, "client.py", "try:\n    import asyncio\nfinally:\n    pass"),
         (event_loops, "dispatch/base.py", "from anyio.abc import TaskGroup"),
+        (event_loops, "__init__.py", "from .asynchronous import AsyncClient"),
+        (event_loops, "__init__.py", "from . import asynchronous"),
         (hidden_in_functions, "client.py", "class C:\n    def f(self):\n        import json"),
     ],
 )
@@ -259,6 +271,7 @@ def test_an_import_that_breaks_a_rule_is_found(
                 from ..client import Client
             """,
         "dispatch/base.py": "import urllib3\ndef f():\n    import socks",
+        "asynchronous/__init__.py": "import anyio\nfrom ..client import Client\nAsyncClient = 1",
     }
     for name, text in allowed.items():
         path = tmp_path / "package" / name
@@ -270,8 +283,11 @@ def test_an_import_that_breaks_a_rule_is_found(
     assert len(rule(House.read(tmp_path / "package"))) == 1
 
 
-def test_importing_the_package_loads_no_event_loop() -> None:
-    code = f"import sys, http3_parallel; print(sorted({set(EVENT_LOOPS)!r} & set(sys.modules)))"
+@pytest.mark.parametrize(
+    "use", ["", "with http3_parallel.Client() as c, c.parallel() as p: p.get('no url')"]
+)
+def test_the_synchronous_side_loads_no_event_loop(use: str) -> None:
+    code = f"import sys, http3_parallel\n{use}\nprint(sorted({set(EVENT_LOOPS)!r} & set(sys.modules)))"
     result = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
@@ -281,3 +297,28 @@ def test_importing_the_package_loads_no_event_loop() -> None:
         check=False,
     )
     assert (result.stdout, result.stderr) == ("[]\n", "")
+
+
+def test_what_is_loaded_when_asked_for_is_there_like_all_else() -> None:
+    code = (
+        "import sys, http3_parallel as http3\n"
+        "names = [name for name in http3.__all__ if name.startswith(('Async', 'ASGI'))]\n"
+        "assert len(names) > 5 and set(names) <= set(dir(http3))\n"
+        "assert 'anyio' not in sys.modules\n"
+        "assert all(getattr(http3, name).__module__.startswith('http3_parallel') or\n"
+        "           name in ('AsyncRequestData', 'AsyncResponseContent') for name in names)\n"
+        "from http3_parallel import *\n"
+        "assert AsyncClient is http3.AsyncClient\n"
+        "try: http3.Asynchronous\n"
+        "except AttributeError as error: print(error)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.stdout == "module 'http3_parallel' has no attribute 'Asynchronous'\n"
+    assert result.stderr == ""
