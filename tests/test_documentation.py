@@ -144,6 +144,16 @@ def print_value(value: object) -> None:
         print(repr(value))
 
 
+def run_page(markdown: str, file: str, namespace: dict[str, typing.Any]) -> None:
+    try:
+        for block in blocks_of(markdown):
+            if block.language in PYTHON and block.not_run is None:
+                run(block, file, namespace)
+    finally:
+        if "__loop__" in namespace:
+            namespace["__loop__"].close()
+
+
 def run(block: Block, file: str, namespace: dict[str, typing.Any]) -> None:
     """Run a block. Raises what it raises; AssertionError if it prints something else."""
     mode = "single" if block.text.lstrip().startswith(">>>") else "exec"
@@ -267,13 +277,7 @@ def test_every_example_runs(
         "http3": http3_parallel,
         "http3_parallel": http3_parallel,
     }
-    try:
-        for block in blocks_of(path.read_text("utf-8")):
-            if block.language in PYTHON and block.not_run is None:
-                run(block, str(path), namespace)
-    finally:
-        if "__loop__" in namespace:
-            namespace["__loop__"].close()
+    run_page(path.read_text("utf-8"), str(path), namespace)
 
 
 def test_few_examples_are_not_run() -> None:
@@ -302,11 +306,7 @@ HTTP3_STYLE = """
 
 def run_all(markdown: str) -> dict[str, typing.Any]:
     namespace: dict[str, typing.Any] = {}
-    for block in blocks_of(markdown):
-        if block.language in PYTHON and block.not_run is None:
-            run(block, "page.md", namespace)
-    if "__loop__" in namespace:
-        namespace["__loop__"].close()
+    run_page(markdown, "page.md", namespace)
     return namespace
 
 
