@@ -221,8 +221,9 @@ class Block(Running):
         """See to it that workers are on their way. Makes up for an interrupted submit."""
         # Not for as long as it takes: if there is no thread, each is refused at once.
         for _ in range(self.max_workers - len(self._runners)):
-            if self._line:
-                self._add_runner()
+            if len(self._runners) - len(self._executing) >= len(self._line):
+                break  # as many wait for a worker, or look for a request
+            self._add_runner()
         self._workers.ensure()
 
     def wait(self, signal: Signal, timeout: float | None) -> bool:

@@ -51,9 +51,9 @@ class Line(typing.Generic[T]):
         self._ready: collections.deque[T] = collections.deque()
         self._hosts: dict[typing.Hashable, _Host[T]] = {}
 
-    def __bool__(self) -> bool:
-        """Whether something may be taken."""
-        return bool(self._ready)
+    def __len__(self) -> int:
+        """How many may be taken, those included that do not want their place any more."""
+        return len(self._ready)
 
     def add(self, item: T) -> None:
         if self._max_per_host is not None:

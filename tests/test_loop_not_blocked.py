@@ -159,8 +159,6 @@ async def test_dispatchers_and_apps(switch_interval: None) -> None:
         assert not watch.found, answers(watch)
 
 
-# What is dropped, and not closed, is what the warning is for.
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 async def test_an_async_client_that_is_dropped(server: Site) -> None:
     server.answer("/page", "x")
     with watching() as watch:

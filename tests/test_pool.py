@@ -772,3 +772,14 @@ class PoolMachine(RuleBasedStateMachine):
 
 TestPoolMachine = PoolMachine.TestCase
 TestPoolMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_a_pool_that_is_dropped_lets_go_of_what_is_idle() -> None:
+    pool, connection = make_pool(), Connection()
+    lease = pool.acquire("a", Abort())
+    lease.connection = connection
+    lease.give_back(reusable=True)
+    assert not connection.forgotten
+    del lease, pool
+    gc.collect()
+    assert connection.forgotten

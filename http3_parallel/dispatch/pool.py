@@ -36,6 +36,7 @@ import itertools
 import threading
 import time
 import typing
+import weakref
 
 from ..aborting import Abort, Signal
 from ..config import PoolLimits
@@ -159,6 +160,8 @@ class ConnectionPool(typing.Generic[C]):
         # Filled by finalizers: permits and connections of leases that nobody gave back.
         self._abandoned: collections.deque[_Abandoned[C]] = collections.deque()
         self._closed = False
+        # With a client that is dropped, rather than closed, what is idle goes too.
+        weakref.finalize(self, _forget_all, self._idle).atexit = False
 
     def acquire(self, key: typing.Hashable, abort: Abort) -> Lease[C]:
         """
@@ -203,8 +206,7 @@ class ConnectionPool(typing.Generic[C]):
         Let go of everything in a child after ``fork()``, without a lock and without a byte
         on the wire: the connections are the parent's.
         """
-        for entry in list(self._idle.values()):
-            entry.connection.forget()
+        _forget_all(self._idle)
 
     @property
     def open_count(self) -> int:
@@ -439,6 +441,12 @@ class ConnectionPool(typing.Generic[C]):
 
 #: A permit, the connection it stands for, and the one that was to be closed for it.
 _Abandoned = tuple[int, typing.Optional[C], typing.Optional[C]]
+
+
+def _forget_all(idle: dict[int, _Idle[C]]) -> None:
+    """Without a lock: for finalizers, and forked children."""
+    for entry in list(idle.values()):
+        entry.connection.forget()
 
 
 def _close_all(leases: list[Lease[C]]) -> None:
