@@ -45,7 +45,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     names = pyfuncitem._fixtureinfo.argnames
     given = {name: pyfuncitem.funcargs[name] for name in names}
     test = functools.partial(pyfuncitem.obj, **given)
-    event_loops.run(pyfuncitem.callspec.params["loop_kind"], test)
+    event_loops.run(str(pyfuncitem.callspec.params["loop_kind"]), test)
     return True
 
 

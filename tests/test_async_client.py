@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import contextvars
+import functools
 import gzip
 import io
 import os
@@ -191,7 +192,7 @@ def test_asyncio_timeout_ends_a_request() -> None:
     async def main(url: str) -> None:
         async with http3.AsyncClient() as client:
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.05):
+                async with asyncio.timeout(0.05):  # type: ignore[attr-defined, unused-ignore]
                     await client.get(url)
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(client.get(url), 0.05)
@@ -405,7 +406,7 @@ async def test_a_limit_of_size_and_a_damaged_coding_are_errors_that_know_their_r
 # Uploads.
 
 
-async def chunks(*pieces: bytes | str) -> AsyncIterator[bytes | str]:
+async def chunks(*pieces: typing.Any) -> AsyncIterator[typing.Any]:
     for piece in pieces:
         await anyio.lowlevel.checkpoint()
         yield piece
@@ -705,7 +706,7 @@ async def test_responses_made_by_hand() -> None:
     response = http3.AsyncResponse(
         200,
         content=chunks(b"one", b"two"),
-        on_close=lambda: closed.append(True),  # type: ignore[arg-type]
+        on_close=lambda: closed.append(True),
     )
     assert not response.is_closed
     assert await response.read() == b"onetwo"
@@ -713,7 +714,7 @@ async def test_responses_made_by_hand() -> None:
     coded = http3.AsyncResponse(
         200,
         headers={"content-encoding": "gzip"},
-        content=typing.cast(typing.Any, chunks(gzip.compress(b"a\nb"))),
+        content=(chunks(gzip.compress(b"a\nb"))),
     )
     assert [line async for line in coded.iter_lines()] == ["a", "b"]
     plain = http3.AsyncResponse(404, content=[b"one", b"two"])
@@ -723,7 +724,7 @@ async def test_responses_made_by_hand() -> None:
     with pytest.raises(http3.HTTPStatusError) as caught:
         plain.raise_for_status()
     assert caught.value.response.status_code == 404
-    unread = http3.AsyncResponse(200, content=typing.cast(typing.Any, chunks(b"one")))
+    unread = http3.AsyncResponse(200, content=(chunks(b"one")))
     await unread.close()
     with pytest.raises(http3.ResponseClosed):
         await unread.read()
@@ -760,7 +761,7 @@ def test_one_client_serves_many_loops_one_after_the_other_and_at_the_same_time(
         assert len(event_loops.run(kind, lambda: main(0))) == 20
     with concurrent.futures.ThreadPoolExecutor(3) as executor:
         futures = [
-            executor.submit(event_loops.run, kind, lambda first=first: main(first))
+            executor.submit(event_loops.run, kind, functools.partial(main, first))
             for first, kind in enumerate(("asyncio", "trio", "asyncio"))
         ]
         texts = [text for future in futures for text in future.result(3 * PATIENCE)]
@@ -841,9 +842,13 @@ async def test_a_closed_client_says_so_and_has_no_threads(server: Site) -> None:
         stream = await client.get(server.url, stream=True)
         await stream.read()
     await client.close()
-    for use in (client.get, client.send, client.build_request):
-        with pytest.raises((http3.ClientClosed, TypeError)):
-            await use(URL if use == client.get else http3.Request("GET", URL))  # type: ignore[operator]
+    for use in (
+        lambda: client.get(URL),
+        lambda: client.send(http3.Request("GET", URL)),
+        lambda: client.build_request("GET", URL),
+    ):
+        with pytest.raises(http3.ClientClosed):
+            await use()
     with pytest.raises(http3.ClientClosed):
         client.parallel()
     with pytest.raises(http3.ClientClosed):

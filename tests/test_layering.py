@@ -287,7 +287,9 @@ def test_an_import_that_breaks_a_rule_is_found(
     "use", ["", "with http3_parallel.Client() as c, c.parallel() as p: p.get('no url')"]
 )
 def test_the_synchronous_side_loads_no_event_loop(use: str) -> None:
-    code = f"import sys, http3_parallel\n{use}\nprint(sorted({set(EVENT_LOOPS)!r} & set(sys.modules)))"
+    code = (
+        f"import sys, http3_parallel\n{use}\nprint(sorted({set(EVENT_LOOPS)!r} & set(sys.modules)))"
+    )
     result = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},

@@ -145,7 +145,7 @@ async def test_dispatchers_and_apps(switch_interval: None) -> None:
 
     for options in ({"dispatch": Own()}, {"app": app}):
         with watching() as watch:
-            async with http3.AsyncClient(**options) as client:  # type: ignore[arg-type]
+            async with http3.AsyncClient(**options) as client:
                 for _ in range(10):
                     response = await client.post("http://example.com/", data=chunks())
                     assert response.content == b"onetwo"

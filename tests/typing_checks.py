@@ -248,6 +248,78 @@ def clients() -> http3.Client:
     )
 
 
+async def awaited(client: http3.AsyncClient, urls: collections.abc.AsyncIterable[str]) -> None:
+    async def lines() -> collections.abc.AsyncIterator[str]:
+        yield "line"
+
+    assert_type(await client.get("/", params={"q": "1"}), http3.AsyncResponse)
+    await client.post("/", data=lines(), deadline=3)
+    assert_type(await client.build_request("POST", "/", data=lines()), http3.Request)
+    async with client.parallel(max_per_host=2, window=10) as parallel:
+        assert_type(parallel, http3.AsyncParallel)
+        pending = parallel.get("/", tag=1)
+        assert_type(pending, http3.AsyncPendingResponse)
+        assert_type(await pending, http3.AsyncPendingResponse)
+        assert_type(await pending.get_response(timeout=1), http3.AsyncResponse)
+        await parallel.put("/", data=lines())
+        while parallel.has_pending_responses:
+            response = await parallel.next_response()
+            print(response.json(), response.raise_for_status().text, response.history[0].url)
+        async for one in parallel:
+            assert_type(one, http3.AsyncPendingResponse)
+        for source in (urls, ["/"]):
+            async for one in parallel.map(source, stream=True):
+                async with await one.get_response() as streamed:
+                    async for chunk in streamed.stream():
+                        assert_type(chunk, bytes)
+                    async for line in streamed.iter_lines():
+                        assert_type(line, str)
+        await parallel.send(http3.AsyncRequest("POST", "https://example.com/", data=lines()))
+    await client.close()
+
+
+class Answering(http3.AsyncDispatcher):
+    async def send(
+        self, request: http3.AsyncRequest, context: http3.Context
+    ) -> http3.AsyncResponse:
+        body = await request.read()
+        return http3.AsyncResponse(200, content=body, request=request)
+
+
+async def asgi_app(
+    scope: collections.abc.MutableMapping[str, typing.Any],
+    receive: collections.abc.Callable[
+        [], collections.abc.Awaitable[collections.abc.MutableMapping[str, typing.Any]]
+    ],
+    send: collections.abc.Callable[
+        [collections.abc.MutableMapping[str, typing.Any]], collections.abc.Awaitable[None]
+    ],
+) -> None:
+    """As frameworks have it."""
+
+
+def async_clients() -> list[http3.AsyncClient]:
+    return [
+        http3.AsyncClient(app=asgi_app, base_url="https://example.com", max_workers=8),
+        http3.AsyncClient(dispatch=Answering(), retries=2),
+        http3.AsyncClient(dispatch=http3.ASGIDispatch(asgi_app, root_path="/shop")),
+    ]
+
+
+async def async_mistakes(client: http3.AsyncClient, parallel: http3.AsyncParallel) -> None:
+    await client.get("/", tiemout=5)  # type: ignore[call-arg]
+    await client.get("/", data=b"a GET has no body")  # type: ignore[call-arg]
+    print(client.get("/").text)  # type: ignore[attr-defined]
+    print(parallel.get("/").text)  # type: ignore[attr-defined]
+    parallel.get("/", headers=["Accept"])  # type: ignore[list-item]
+    client.parallel(windwo=1)  # type: ignore[call-arg]
+    with parallel:  # type: ignore[attr-defined]
+        pass
+    print([*parallel])  # type: ignore[misc]
+    http3.AsyncClient(timeuot=3)  # type: ignore[call-arg]
+    http3.AsyncClient(dispatch="network")  # type: ignore[arg-type]
+
+
 def mistakes(client: http3.Client, parallel: http3.Parallel) -> None:
     """Each is found by both, or its ignore would be reported as one for nothing."""
     url = "https://example.com/"

@@ -103,6 +103,8 @@ class AsyncClient(
             max_readers=getattr(limits, "hard_limit", None) or _MOST_READERS,
         )
         self._plain: PlainBlock | None = None
+        # What makes a response of this client's, by process id.
+        self._receivers: dict[int, typing.Callable[[Response], AsyncResponse]] = {}
 
     # Requests.
 
@@ -216,7 +218,13 @@ class AsyncClient(
         return Threads(state.readers, state.workers)
 
     def _receiver(self) -> typing.Callable[[Response], AsyncResponse]:
-        return functools.partial(AsyncResponse._of, threads=self._threads(), following=self._follow)
+        pid = os.getpid()
+        receiver = self._receivers.get(pid)
+        if receiver is None:
+            receiver = self._receivers[pid] = functools.partial(
+                AsyncResponse._of, threads=self._threads(), following=self._follow
+            )
+        return receiver
 
     async def _follow(self, response: AsyncResponse) -> AsyncResponse:
         """`AsyncResponse.next`."""

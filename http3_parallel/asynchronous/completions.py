@@ -295,8 +295,6 @@ class AsyncCompletions:
         if self._steps >= _STEPS_PER_TURN:
             self._steps = 0
             await anyio.lowlevel.checkpoint()
-        else:
-            await anyio.lowlevel.checkpoint_if_cancelled()
 
     async def _sleep(self, event: anyio.Event, end: float | None) -> bool:
         """Wait for `event`, until `end`. Returns whether it was set."""

@@ -7,7 +7,14 @@ from collections.abc import AsyncIterable, AsyncIterator
 
 import anyio.to_thread
 
-from ..models import RequestData
+from ..models import (
+    CookieTypes,
+    HeaderTypes,
+    QueryParamTypes,
+    RequestData,
+    RequestFiles,
+    URLTypes,
+)
 from ..models.bodies import AsyncSource
 from ..models.requests import BaseRequest, Request
 
@@ -36,6 +43,29 @@ class AsyncRequest(BaseRequest):
     __slots__ = ()
 
     _may_have_async_body = True
+
+    def __init__(
+        self,
+        method: str,
+        url: URLTypes,
+        *,
+        params: QueryParamTypes | None = None,
+        headers: HeaderTypes | None = None,
+        cookies: CookieTypes | None = None,
+        data: AsyncRequestData | None = None,
+        json: typing.Any = None,
+        files: RequestFiles | None = None,
+    ) -> None:
+        super().__init__(
+            method,
+            url,
+            params=params,
+            headers=headers,
+            cookies=cookies,
+            data=typing.cast(RequestData, data),
+            json=json,
+            files=files,
+        )
 
     @classmethod
     def _of(cls, request: BaseRequest) -> AsyncRequest:

@@ -33,24 +33,6 @@ _Item = typing.TypeVar("_Item")
 #: Of what a thread has ready, so many items come with one hop: lines are short.
 _ITEMS_AT_ONCE = 256
 
-#: What a delivered response has of that which a client made.
-_SHARED = (
-    "_content",
-    "_default_encoding",
-    "_encoding",
-    "_max_size",
-    "_raw",
-    "_stream",
-    "_text",
-    "elapsed",
-    "headers",
-    "protocol",
-    "request",
-    "status_code",
-    "tag",
-    "timings",
-)
-
 
 class AsyncResponse(BaseResponse):
     """
@@ -114,9 +96,15 @@ class AsyncResponse(BaseResponse):
     ) -> AsyncResponse:
         """`response`, which threads read from here on. `following` is for `next()`."""
         new = cls.__new__(cls)
-        for name in _SHARED:
-            setattr(new, name, getattr(response, name))
-        new.history = [cls._of(earlier, threads) for earlier in response.history]
+        new.status_code, new.headers = response.status_code, response.headers
+        new.request, new.tag = response.request, response.tag
+        new.protocol = response.protocol
+        new.elapsed, new.timings = response.elapsed, response.timings
+        new._content, new._raw, new._stream = response._content, response._raw, response._stream
+        new._max_size, new._text = response._max_size, response._text
+        new._encoding, new._default_encoding = response._encoding, response._default_encoding
+        history = response.history
+        new.history = [cls._of(earlier, threads) for earlier in history] if history else []
         new._cookies = None
         new._follow = response._follow
         new._next = following
