@@ -753,8 +753,7 @@ def test_one_client_serves_many_loops_one_after_the_other_and_at_the_same_time(
             for number in range(first, 30, 3):
                 parallel.get(f"{server.url}/{number}")
                 texts.append((await client.get(f"{server.url}/{number}")).text)
-            async for pending in parallel:
-                texts.append((await pending.get_response()).text)
+            texts += [(await pending.get_response()).text async for pending in parallel]
         return texts
 
     for kind in event_loops.KINDS:
