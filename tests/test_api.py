@@ -233,12 +233,15 @@ NAMES = {
     *("Auth", "BasicAuth", "BearerAuth", "DigestAuth", "NetRCAuth", "Share"),
     *("TimeoutConfig", "PoolLimits", "Retry", "SSLConfig", "EventHooks"),
     *("Dispatcher", "NetworkDispatch", "WSGIDispatch", "Context", "Abort", "Signal"),
+    *("AsyncClient", "AsyncParallel", "AsyncPendingResponse", "AsyncRequest", "AsyncResponse"),
+    *("AsyncDispatcher", "ASGIDispatch"),
 }
 
 #: What annotations of a user's own code may say.
 ALIASES = {
     *("AuthTypes", "CertTypes", "CookieTypes", "HeaderTypes", "QueryParamTypes", "RequestData"),
     *("RequestFiles", "ResponseContent", "TimeoutTypes", "URLTypes", "VerifyTypes"),
+    *("AsyncRequestData", "AsyncResponseContent"),
 }
 
 STRINGS = {"USER_AGENT", "__description__", "__title__", "__version__"}

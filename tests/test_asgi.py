@@ -60,12 +60,12 @@ def body(data: typing.Any = b"", more: bool = False) -> Message:
 
 
 def sending(*messages: typing.Any) -> App:
-    """An app that sends them, and raises those that are exceptions."""
+    """An app that sends them, and raises those that are classes of exceptions."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         for message in messages:
-            if isinstance(message, BaseException):
-                raise message
+            if isinstance(message, type):
+                raise message("what I said")
             await send(message)
 
     return app
@@ -195,7 +195,7 @@ async def test_the_scope_is_complete() -> None:
         ("http://x/a%20b", "/a b", b"/a%20b"),
         ("http://x/a%2Fb", "/a/b", b"/a%2Fb"),
         ("http://x/ü", "/ü", b"/%C3%BC"),
-        ("http://x/%ff", "/�", b"/%ff"),
+        ("http://x/%FF", "/�", b"/%FF"),
         ("http://x/100%25", "/100%", b"/100%25"),
         ("http://x//a", "//a", b"//a"),
     ],
@@ -507,8 +507,7 @@ async def test_after_the_body_receive_waits_until_the_response_is_complete() -> 
         async def listen() -> None:
             assert await read_body(receive) == b"x"
             waiting.set()
-            for _ in range(3):
-                messages.append(await receive())
+            messages.extend([await receive() for _ in range(3)])
 
         async with anyio.create_task_group() as group:
             group.start_soon(listen)
@@ -543,9 +542,7 @@ async def test_the_app_goes_on_after_its_last_message() -> None:
     await done.wait()
 
 
-async def test_a_stream_closed_before_its_last_piece_was_read_does_not_end_an_app_that_sent_it() -> (
-    None
-):
+async def test_an_app_that_has_sent_its_last_piece_goes_on_though_nobody_reads_that() -> None:
     sent, go_on, done = anyio.Event(), anyio.Event(), anyio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -846,10 +843,10 @@ async def test_an_endless_body_ends_at_its_content_length() -> None:
 # Exceptions.
 
 
-FAILS_EARLY = {"at once": sending(Mine("what I said"))}
+FAILS_EARLY = {"at once": sending(Mine)}
 FAILS_LATE = {
-    "after the head": sending(start(), Mine("what I said")),
-    "in the body": sending(start(), body(b"partial", more=True), Mine("what I said")),
+    "after the head": sending(start(), Mine),
+    "in the body": sending(start(), body(b"partial", more=True), Mine),
 }
 
 
@@ -865,8 +862,7 @@ async def test_what_the_app_raises_comes_out_unchanged(
     assert caught.value.__context__ is None
     assert "app" in {entry.name for entry in caught.traceback}
     if sys.version_info >= (3, 11):
-        # Exceptions of earlier runs are the same objects, with their notes.
-        assert caught.value.__notes__[-1] == "while requesting GET http://x/path?token=…"
+        assert caught.value.__notes__ == ["while requesting GET http://x/path?token=…"]
     assert not caplog.records
 
 
@@ -899,7 +895,7 @@ async def test_behind_a_server_a_late_exception_breaks_the_body(
 
 @pytest.mark.parametrize("raises", [True, False])
 async def test_what_came_before_a_late_exception_can_be_read(raises: bool) -> None:
-    app = sending(start(), body(b"partial", more=True), Mine())
+    app = sending(start(), body(b"partial", more=True), Mine)
     async with client_of(app, raise_app_exceptions=raises) as client:
         async with await client.get("http://x/", stream=True) as response:
             pieces = response.stream()
@@ -910,7 +906,7 @@ async def test_what_came_before_a_late_exception_can_be_read(raises: bool) -> No
 
 async def test_an_app_that_returns_without_a_response_is_named() -> None:
     async with client_of(sending()) as client:
-        with pytest.raises(http3.ProtocolError, match="without having sent http.response.start"):
+        with pytest.raises(http3.ProtocolError, match="the app returned without having sent"):
             await client.get("http://x/")
 
 
@@ -955,7 +951,7 @@ async def test_an_app_may_fail_before_there_is_something_to_await() -> None:
 async def test_an_app_that_raises_stop_async_iteration_is_not_at_its_end(
     messages: list[Message],
 ) -> None:
-    async with client_of(sending(*messages, StopAsyncIteration())) as client:
+    async with client_of(sending(*messages, StopAsyncIteration)) as client:
         with pytest.raises(RuntimeError, match="StopAsyncIteration"):
             await client.get("http://x/")
 
@@ -971,7 +967,7 @@ def test_an_app_that_cancels_itself_ends_its_request(
     import event_loops
 
     async def main() -> None:
-        app = sending(*messages, asyncio.CancelledError())
+        app = sending(*messages, asyncio.CancelledError)
         async with client_of(app, raise_app_exceptions=raises) as client:
             with pytest.raises(http3.RequestCancelled, match="ended by CancelledError"):
                 await client.get("http://x/")
@@ -1030,7 +1026,7 @@ async def test_what_the_app_raises_right_after_its_last_message_comes_out(turns:
 async def test_behind_a_server_what_the_app_raises_after_its_last_message_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    app = sending(start(500), body(b"error page"), Mine())
+    app = sending(start(500), body(b"error page"), Mine)
     async with client_of(app, raise_app_exceptions=False) as client:
         response = await client.get("http://x/?token=hush")
     assert (response.status_code, response.text) == (500, "error page")
@@ -1831,7 +1827,7 @@ def test_a_wsgi_app_is_told_apart(app: typing.Any) -> None:
 @pytest.mark.parametrize("app", [Asgi2, lambda scope: None])
 @pytest.mark.parametrize("take", [ASGIDispatch, lambda app: http3.AsyncClient(app=app)])
 def test_an_asgi_2_app_is_told_apart(app: typing.Any, take: typing.Any) -> None:
-    with pytest.raises(TypeError, match="looks like an ASGI 2 app, .*guarantee_single_callable"):
+    with pytest.raises(TypeError, match="looks like an ASGI 2 app, which"):
         take(app)
 
 

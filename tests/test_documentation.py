@@ -189,8 +189,9 @@ def run_statement(
     with contextlib.redirect_stdout(printed), pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "displayhook", print_value)
         if code.co_flags & inspect.CO_COROUTINE:
-            loop = namespace.setdefault("__loop__", asyncio.new_event_loop())
-            loop.run_until_complete(eval(code, namespace))
+            if "__loop__" not in namespace:
+                namespace["__loop__"] = asyncio.new_event_loop()
+            namespace["__loop__"].run_until_complete(eval(code, namespace))
         else:
             exec(code, namespace)
     return printed.getvalue()
