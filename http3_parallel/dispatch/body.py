@@ -12,7 +12,7 @@ from ..exceptions import DeadlineExceeded, HTTPError, ResponseClosed
 from ..models import Request, Timings
 from .connections import Connection
 from .exchange import read_error, set_timeout
-from .heads import ResponseReader
+from .http11 import ResponseReader
 from .pool import Lease
 
 __all__ = ["ResponseBody", "let_go"]
@@ -105,11 +105,6 @@ class ResponseBody:
                 self._seconds = seconds
                 set_timeout(self._reader.sock, seconds)
 
-    def finish_empty(self) -> None:
-        """Where the head says that there is no body: release everything now."""
-        self._reader.finish_empty()
-        self._finish()
-
     def close(self) -> None:
         """Give it up, wherever it stands. Idempotent; safe from any thread."""
         if self._lease is None:
@@ -172,14 +167,8 @@ class ResponseBody:
         self._timings.mark("done")
         self._whole = True
         lease, self._lease = self._lease, None
-        reader = self._reader
-        reusable = (
-            self._may_reuse
-            and not reader.will_close
-            and not reader.has_surplus
-            and reader.status != 101
-        )
         if lease is not None:
+            reusable = self._may_reuse and self._reader.may_reuse
             let_go(lease, self._abort, reusable=reusable)
 
     def _give_up(self) -> None:

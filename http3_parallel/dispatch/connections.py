@@ -3,8 +3,8 @@ A connection, from nothing to ready for a request: TCP, a proxy's tunnel, TLS.
 
 urllib3's connection classes know the order of these steps; this module does each of them in
 a way that keeps one budget for all, can be aborted at any moment, and edits nothing of the
-caller's. What of urllib3 and `http.client` is used beyond their documented interfaces, here
-and in `heads`, each with a test in ``tests/test_urllib3_border.py``:
+caller's. What of urllib3 and `http.client` is used beyond their documented interfaces, each
+with a test in ``tests/test_urllib3_border.py``:
 
 * ``urllib3.connection.HTTPConnection._new_conn()`` is called by ``connect()`` to open the
   socket, and ``_tunnel()`` to ask a proxy for a tunnel: both are replaced here.
@@ -14,14 +14,7 @@ and in `heads`, each with a test in ``tests/test_urllib3_border.py``:
   server_hostname=)``, and nothing else: `_Handshake` stands in for it.
 * ``urllib3.util.ssltransport.SSLTransport.socket``: the TLS socket that carries another.
 * ``urllib3.connection.ProxyConfig``, its four fields.
-* ``http.client.HTTPConnection.getresponse()`` is called past urllib3's own, which would wrap
-  the response: it builds ``response_class(sock, method=)`` and calls its ``begin()``.
-* ``http.client.HTTPConnection``: ``send(data)`` is called with bytes for each piece, and opens
-  the connection unless ``auto_open`` is 0; ``putheader()`` takes bytes. ``is_connected`` of
-  urllib3's tells whether there is nothing to read.
-* ``http.client.HTTPResponse``: ``_read_status()``, ``_read_next_chunk_size()``, ``_safe_read()``,
-  ``_read_and_discard_trailer()``, ``_close_conn()`` are extended in `heads`; ``fp``, ``length``,
-  ``chunked``, ``chunk_left``, ``will_close`` are read and set.
+* ``is_connected`` of urllib3's connections tells whether there is nothing to read.
 """
 
 from __future__ import annotations
@@ -44,7 +37,6 @@ from ..exceptions import (
     TLSError,
 )
 from ..models import Timings
-from .heads import ResponseReader
 from .proxies import Proxy
 from .resolver import resolve
 from .sockets import Budget, Wake, open_socket
@@ -230,13 +222,8 @@ class _InnerTLS:
 class _Steps:
     """What replaces the steps of urllib3's connections."""
 
-    response_class: typing.Any = ResponseReader
-    # A connection that is closed stays closed: nothing is sent on a new one behind our back.
-    auto_open = 0
     opening: _Opening | None = None
     sock: typing.Any
-    #: Bytes of the present request that the system has taken.
-    taken: int = 0
 
     def _new_conn(self) -> socket.socket:
         assert self.opening is not None
@@ -245,14 +232,6 @@ class _Steps:
     def _tunnel(self) -> None:
         assert self.opening is not None
         self.opening.open_tunnel(self.sock)
-
-    def send(self, data: typing.Any) -> None:
-        # The first call by send(), which tells how much was taken: when it raises, nothing.
-        if not self.taken:
-            self.taken = count = self.sock.send(data)
-            data = memoryview(data)[count:]
-        if data:
-            self.sock.sendall(data)
 
 
 class _Plain(_Steps, urllib3.connection.HTTPConnection):
@@ -271,17 +250,15 @@ class Connection:
     `wake`, and not more than one thread at a time.
     """
 
-    __slots__ = ("_hold", "http", "route", "trust_env", "wake")
+    __slots__ = ("http", "route", "taken", "trust_env", "wake")
 
     def __init__(self, route: Route, trust_env: bool) -> None:
         self.route: Route = route
         self.trust_env: bool = trust_env
         self.wake: Wake = Wake()
         self.http: _Plain | _TLS | None = None
-        # http.client closes the socket when it has read the last byte, or before. Closing is
-        # not its business, since an abort may be about to shut down that very descriptor: a
-        # file object of our own keeps it open until `close()`.
-        self._hold: typing.IO[bytes] | None = None
+        #: Bytes of the present request that the system has taken.
+        self.taken: int = 0
 
     def open(self, abort: Abort, seconds: float | None, timings: Timings) -> None:
         """
@@ -299,7 +276,6 @@ class Connection:
             if self.route.scheme == "https":
                 timings.mark("tls")
             assert http.sock is not None
-            self._hold = http.sock.makefile("rb", 0)
             # The connection outlives the request that opened it, and must not keep its things.
             http.opening = None
             if isinstance(http, _TLS):
@@ -356,6 +332,16 @@ class Connection:
         """What is written to and read from, unless the connection is used up."""
         return None if self.http is None else self.http.sock
 
+    def send(self, data: bytes | memoryview) -> None:
+        """All of it. The first call of the socket tells how much was taken: if it raises, nothing."""
+        sock = self.sock
+        if not self.taken:
+            self.taken = count = sock.send(data)
+            if count == len(data):
+                return
+            data = memoryview(data)[count:]
+        sock.sendall(data)
+
     def is_usable(self) -> bool:
         """
         Whether it is open and silent: an idle connection that can be read from was closed by
@@ -365,21 +351,13 @@ class Connection:
 
     def close(self) -> None:
         """Idempotent. Not while another thread reads or writes: then `wake` it first."""
-        self.wake.close(*self._closers())
+        http, self.http = self.http, None
+        self.wake.close(*(() if http is None else (http.close,)))
 
     def forget(self) -> None:
         """Close in a forked child: the parent and its server notice nothing."""
-        self.wake.forget(*self._closers())
-
-    def _closers(self) -> list[typing.Callable[[], object]]:
         http, self.http = self.http, None
-        hold, self._hold = self._hold, None
-        closers: list[typing.Callable[[], object]] = []
-        if http is not None:
-            closers.append(http.close)
-        if hold is not None:
-            closers.append(hold.close)
-        return closers
+        self.wake.forget(*(() if http is None else (http.close,)))
 
 
 #: X509_V_ERR_ codes of OpenSSL, which name what is wrong with a certificate.

@@ -12,7 +12,6 @@ woken, a body without a length looks complete.
 from __future__ import annotations
 
 import contextlib
-import http.client
 import ssl
 import typing
 
@@ -32,7 +31,15 @@ from ..exceptions import (
 )
 from ..models import Request, Timings
 from .connections import Connection
-from .heads import OversizedMessage, ResponseReader, TruncatedMessage
+from .http11 import (
+    BadMessage,
+    BadStatusLine,
+    Disconnected,
+    OversizedMessage,
+    ResponseReader,
+    TruncatedMessage,
+    request_head,
+)
 from .pool import Lease
 
 __all__ = ["Exchange", "Stale", "read_error", "set_timeout"]
@@ -40,6 +47,8 @@ __all__ = ["Exchange", "Stale", "read_error", "set_timeout"]
 #: What a socket raises when its timeout has passed; the last three when that is next to none.
 _TIMEOUTS = (TimeoutError, BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
+
+_FRAMING = (b"content-length", b"transfer-encoding")
 
 #: How long a server is listened to that did not take the whole request. It has its answer on
 #: the way then, or none.
@@ -128,22 +137,19 @@ class Exchange:
 
     def _send(self) -> HTTPError | None:
         """Returns the error when the connection broke, or stopped taking, on the way."""
-        connection = self._connection.http
-        assert connection is not None
+        connection, request = self._connection, self._request
         set_timeout(connection.sock, self._timeout.write_timeout)
         connection.taken = 0
         try:
-            connection.putrequest(
-                self._request.method, self._target, skip_host=True, skip_accept_encoding=True
-            )
-            for name, value in self._headers:
-                connection.putheader(name, value)  # type: ignore[arg-type]  # it takes bytes too
-        except (ValueError, http.client.HTTPException) as exc:
+            head = request_head(request.method, self._target, self._headers)
+        except ValueError as exc:
             raise ProtocolError(f"the request is not valid HTTP/1.1: {exc}") from exc
         try:
-            connection.endheaders()
+            connection.send(head)
         except OSError as exc:
             return self._write_failure(exc)
+        if not request.is_streaming and not request.content and not self._frames_body():
+            return None
         for piece in self._pieces():
             try:
                 connection.send(piece)
@@ -151,6 +157,10 @@ class Exchange:
                 return self._write_failure(exc)
             self._abort.check()
         return None
+
+    def _frames_body(self) -> bool:
+        """Whether the head announces a body, which may be none."""
+        return any(name in _FRAMING for name, _ in self._headers)
 
     def _pieces(self) -> typing.Iterator[bytes | memoryview]:
         """The body as it goes over the wire."""
@@ -206,7 +216,7 @@ class Exchange:
             error.__cause__ = exc
             return error
         connection = self._connection
-        taken = connection.http is None or connection.http.taken > 0
+        taken = connection.taken > 0
         # TLS may have let the system take a part of a record before it failed.
         if self._reused and not taken and connection.route.ssl is None:
             raise Stale from exc
@@ -235,12 +245,11 @@ class Exchange:
             del failure
 
     def _read_head(self, seconds: float | None) -> ResponseReader:
-        connection = self._connection.http
-        assert connection is not None
-        set_timeout(connection.sock, seconds)
+        sock = self._connection.sock
+        set_timeout(sock, seconds)
+        reader = ResponseReader(sock, self._request.method)
         try:
-            # Past urllib3's own, which wraps the response for decoding and more.
-            reader = typing.cast(ResponseReader, http.client.HTTPConnection.getresponse(connection))
+            reader.begin()
         except Exception as exc:
             self._abort.check()
             if self._may_repeat(exc):
@@ -266,7 +275,10 @@ class Exchange:
 
 def set_timeout(sock: typing.Any, seconds: float | None) -> None:
     """For each of the next calls; 0 is next to nothing, but not the non-blocking mode."""
-    sock.settimeout(seconds if seconds is None else max(seconds, 0.001))
+    if seconds is not None and seconds < 0.001:
+        seconds = 0.001
+    if sock.gettimeout() != seconds:  # each change is a call of the system's
+        sock.settimeout(seconds)
 
 
 def read_error(exc: Exception, seconds: float | None, request: Request) -> HTTPError:
@@ -281,23 +293,15 @@ def _read_error(exc: Exception, seconds: float | None) -> HTTPError:
         return ReadTimeout(f"the server sent nothing for {seconds} s")
     if isinstance(exc, TruncatedMessage):
         return IncompleteRead(f"the response is cut off: {exc}")
-    if isinstance(exc, http.client.IncompleteRead):
-        return IncompleteRead("the response is cut off: the connection ended within a chunk")
-    if isinstance(exc, http.client.RemoteDisconnected):
-        return ReadError("the server closed the connection without an answer")
-    if isinstance(exc, http.client.BadStatusLine):
-        return ProtocolError(f"the answer does not begin with a status line but {_start(exc)}")
-    if isinstance(exc, http.client.UnknownProtocol):
-        return ProtocolError(f"the answer is not HTTP/1.1 but {_start(exc)}")
-    if isinstance(exc, (OversizedMessage, http.client.LineTooLong)):
+    if isinstance(exc, Disconnected):
+        return ReadError(str(exc))
+    if isinstance(exc, BadStatusLine):
+        return ProtocolError(f"the answer does not begin with a status line but {exc}")
+    if isinstance(exc, OversizedMessage):
         return ResponseTooLarge(f"the answer was given up: {exc}")
     if isinstance(exc, OSError):
         return ReadError(f"the connection broke while the response was read: {_reason(exc)}")
     return ProtocolError(f"the answer is not valid HTTP/1.1: {exc}")
-
-
-def _start(exc: Exception) -> str:
-    return repr(str(exc.args[0] if exc.args else "").strip("'")[:80])
 
 
 def _reason(exc: OSError) -> str:

@@ -140,26 +140,31 @@ class NetworkDispatch(Dispatcher):
             )
             reader = exchange.run()
             abort.phase = "reading the body"
-            body = ResponseBody(
-                reader,
-                lease,
-                abort,
-                request,
-                context.timeout.read_timeout,
-                timings,
-                may_reuse=exchange.may_reuse,
-            )
-            has_body = reader.has_body and reader.length != 0
-            if not has_body:
-                body.finish_empty()
+            whole = None if context.stream else reader.take_whole()
+            content: bytes | ResponseBody | None = None
+            if not (context.stream and reader.length):
+                content = reader.take_whole()
+            if content is not None:
+                timings.mark("done")
+                let_go(lease, abort, reusable=exchange.may_reuse and reader.may_reuse)
+            else:
+                content = ResponseBody(
+                    reader,
+                    lease,
+                    abort,
+                    request,
+                    context.timeout.read_timeout,
+                    timings,
+                    may_reuse=exchange.may_reuse,
+                )
             response = Response(
                 reader.status,
                 protocol="HTTP/1.0" if reader.version == 10 else "HTTP/1.1",
                 headers=Headers._from_raw(reader.raw_headers),
-                content=body if has_body else b"",
+                content=content,
                 request=request,
             )
-            if has_body and context.stream:
+            if context.stream and not isinstance(content, bytes):
                 lease.delivered()
             return response
         except BaseException:
