@@ -768,6 +768,20 @@ async def test_asynchronous_files_are_sent(server: Site, tmp_path: pathlib.Path)
 # Mistakes that say what is meant.
 
 
+@pytest.mark.parametrize("name", ["follow_redirects", "limits", "transport", "deadline"])
+def test_an_argument_that_other_clients_take_is_refused_with_a_hint(name: str) -> None:
+    with pytest.raises(TypeError, match=f"'{name}': .*[a-z]"):
+        http3.AsyncClient(**{name: None})  # type: ignore[arg-type]
+
+
+async def test_an_error_names_its_request_in_its_repr_too() -> None:
+    failing = InstantDispatch(lambda request: http3.ReadError("broke"))
+    async with http3.AsyncClient(dispatch=failing) as client:
+        with pytest.raises(http3.ReadError) as caught:
+            await client.get(f"{URL}/a?token=secret")
+    assert repr(caught.value) == "ReadError('broke [GET http://example.com/a?token=…]')"
+
+
 async def test_what_is_mistaken_for_a_response_or_a_block_says_so() -> None:
     mistaken: typing.Any
     async with http3.AsyncClient(dispatch=InstantDispatch()) as client:

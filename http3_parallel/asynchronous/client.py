@@ -34,6 +34,21 @@ __all__ = ["AsyncClient"]
 _MOST_READERS = 1000
 
 
+#: What other clients have other names for.
+_HINTS = {
+    "follow_redirects": "redirects are followed, unless a request says allow_redirects=False",
+    "limits": "here it is pool_limits=PoolLimits(...)",
+    "connector": "here it is pool_limits=PoolLimits(...)",
+    "transport": "here it is app=, or dispatch=",
+    "proxy": "here it is proxies={'all': ...}",
+    "mounts": "here it is proxies=, or dispatch=",
+    "http2": "HTTP/1.1 is spoken",
+    "deadline": "it is given to a block, or to a request",
+    "window": "it is given to a block",
+    "max_per_host": "it is given to a block",
+}
+
+
 class AsyncClient(
     BaseClient, AsyncRequestMethods[typing.Coroutine[typing.Any, typing.Any, AsyncResponse]]
 ):
@@ -73,7 +88,9 @@ class AsyncClient(
     ) -> None:
         unknown = options.keys() - CommonOptions.__annotations__.keys()
         if unknown:
-            raise TypeError(f"AsyncClient() got an unexpected keyword argument {min(unknown)!r}")
+            name = min(unknown)
+            hint = f": {_HINTS[name]}" if name in _HINTS else ""
+            raise TypeError(f"AsyncClient() got an unexpected keyword argument {name!r}{hint}")
         if app is not None:
             dispatch = (
                 ASGIDispatch(app, raise_app_exceptions=raise_app_exceptions)
