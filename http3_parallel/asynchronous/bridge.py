@@ -111,10 +111,10 @@ class Conversation:
                     if taken is not None:
                         self._loop.call_soon(taken.set)
                     return item
-                if ended:
-                    return self._end()
                 if self._closed:
                     raise _closed()
+                if ended:
+                    return self._end()
                 self._signal = signal = Signal()
                 if self._told or self._ended or self._closed:
                     continue
@@ -139,6 +139,7 @@ class Conversation:
         """Nobody takes any more. Does not wait, and takes no lock."""
         if not self._closed:
             self._closed = True
+            self._error = None  # it may refer to frames that refer to this
             self._wake()
             self._loop.call_soon(self._stop)
 
@@ -167,7 +168,8 @@ class Conversation:
             self._end_with(_loop_ended())
 
     def _end_with(self, error: BaseException | None) -> None:
-        self._error = error
+        if not self._closed:
+            self._error = error
         self._ended = True
         self._wake()
 
@@ -184,11 +186,8 @@ class Conversation:
             if speak is not None:
                 await speak(self)
         except anyio.get_cancelled_exc_class() as error:
-            if self._closed:
-                failure = _closed()
-            else:
-                failure = RequestCancelled("what ran on the event loop was cancelled there")
-                failure.__cause__ = error
+            failure = RequestCancelled("what ran on the event loop was cancelled there")
+            failure.__cause__ = error
             raise
         except BaseException as error:  # whatever it is, it is the request's
             failure = error

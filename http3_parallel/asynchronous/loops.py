@@ -196,8 +196,9 @@ class RootTask:
             self.ended, self._scope = True, None
             for event in self._waiters:
                 event.set()
-            if self.on_end is not None:
-                self.on_end()
+            on_end, self.on_end = self.on_end, None
+            if on_end is not None:
+                on_end()
 
 
 async def finish(function: Callable[[], Awaitable[None]]) -> None:
