@@ -554,9 +554,37 @@ async def test_the_app_goes_on_after_its_last_message() -> None:
 
     async with client_of(app) as client:
         async with client.parallel() as parallel:
-            assert (await parallel.get("http://x/").get_response()).text == "Hello"
+            response = await parallel.get("http://x/", stream=True).get_response()
+            assert await response.read() == b"Hello"
     go_on.set()
     await done.wait()
+
+
+@pytest.mark.parametrize("raises", [True, False])
+async def test_a_response_that_is_not_streamed_is_there_when_the_app_has_ended(
+    raises: bool,
+) -> None:
+    go_on, got = anyio.Event(), anyio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await answering()(scope, receive, send)
+        await go_on.wait()
+
+    async with client_of(app, raise_app_exceptions=raises) as client:
+
+        async def get() -> None:
+            assert (await client.get("http://x/")).text == "Hello"
+            got.set()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(get)
+            await anyio.sleep(0.02)
+            assert not got.is_set()
+            go_on.set()
+        with pytest.raises(http3.DeadlineExceeded):
+            go_on = anyio.Event()
+            await client.get("http://x/", deadline=0.05)
+        go_on.set()
 
 
 async def test_an_app_that_has_sent_its_last_piece_goes_on_though_nobody_reads_that() -> None:
@@ -1076,10 +1104,29 @@ async def test_what_the_app_raises_later_is_logged(
         raise Mine
 
     async with client_of(app, raise_app_exceptions=raises) as client:
-        assert (await client.get("http://x/")).text == "Hello"
+        response = await client.get("http://x/", stream=True)
+        assert await response.read() == b"Hello"
         assert not caplog.records
         go_on.set()
         await wait_until(lambda: caplog.records)
+    assert [record.message for record in caplog.records] == [
+        "GET http://x/: the app failed after its response was complete"
+    ]
+
+
+async def test_what_the_app_raises_later_fails_a_request_that_is_not_streamed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await answering()(scope, receive, send)
+        await anyio.sleep(0.01)
+        raise Mine
+
+    async with client_of(app) as client:
+        with pytest.raises(Mine):
+            await client.get("http://x/")
+    async with client_of(app, raise_app_exceptions=False) as client:
+        assert (await client.get("http://x/")).text == "Hello"
     assert [record.message for record in caplog.records] == [
         "GET http://x/: the app failed after its response was complete"
     ]
@@ -1617,11 +1664,16 @@ async def test_starlette_takes_uploads() -> None:
 async def test_starlette_runs_its_background_task_after_the_response() -> None:
     routes = Routes()
     async with http3.AsyncClient(app=routes.app) as client, client.parallel() as parallel:
-        response = await parallel.get("http://test/background").get_response()
-        assert (response.status_code, response.text) == (202, "accepted")
+        response = await parallel.get("http://test/background", stream=True).get_response()
+        assert (response.status_code, await response.read()) == (202, b"accepted")
         assert not routes.background.is_set()
         routes.let_background_go.set()
         await routes.background.wait()
+    routes = Routes()
+    routes.let_background_go.set()
+    async with http3.AsyncClient(app=routes.app) as client:
+        assert (await client.get("http://test/background")).text == "accepted"
+        assert routes.background.is_set()
 
 
 async def test_events_of_starlette_end_when_the_stream_is_closed() -> None:
@@ -1707,7 +1759,7 @@ class DjangoUrls:
 
 
 @pytest.fixture
-def django_app(monkeypatch: pytest.MonkeyPatch) -> typing.Any:
+def django_app() -> Iterator[typing.Any]:
     settings = conf.UserSettingsHolder(conf.global_settings)
     settings.ALLOWED_HOSTS = ["app.test"]
     settings.DEBUG_PROPAGATE_EXCEPTIONS = True
@@ -1715,8 +1767,9 @@ def django_app(monkeypatch: pytest.MonkeyPatch) -> typing.Any:
     settings.ROOT_URLCONF = DjangoUrls
     settings.SECRET_KEY = "for the tests"
     # For these tests alone: others configure it themselves, which can be done once.
-    monkeypatch.setattr(conf.settings, "_wrapped", settings)
-    return asgi.get_asgi_application()
+    before, conf.settings._wrapped = conf.settings._wrapped, settings
+    yield asgi.get_asgi_application()
+    conf.settings._wrapped = before
 
 
 async def test_django_answers_in_asyncio(django_app: typing.Any, loop_kind: str) -> None:

@@ -112,9 +112,11 @@ class ASGIDispatch(AsyncDispatcher):
     the response is closed before its end, `receive` gives `http.disconnect`, `send` raises
     `ClientDisconnected`, and 50 ms later the app's task is cancelled. Nobody waits for that.
 
-    An app that has sent its last message may go on: frameworks run background tasks then. Where it
-    fails at once, the request still fails with that, since frameworks send an error page and then
-    raise. What it raises later is logged: the response was delivered.
+    An app that has sent its last message may go on: frameworks run background tasks then. A response
+    that is not streamed is there when they are done, which is what tests want, and their failure is
+    the request's. One that is streamed ends with the last message. Where the app fails at once, its
+    reader still gets that, since frameworks send an error page and then raise. What the app raises
+    later is logged.
 
     There is no lifespan: an app that needs its startup has to be given it. Timeouts do not apply.
 
@@ -148,7 +150,7 @@ class ASGIDispatch(AsyncDispatcher):
         abort = context.abort
         abort.phase = "waiting for the app"
         loop = Loop.current()
-        call = _Call(request, abort, loop, raises=self._raises)
+        call = _Call(request, abort, loop, raises=self._raises, waits=not context.stream)
         scope = _build_scope(request, self._root_path, self._client)
         loop.spawn(functools.partial(call.run, self._app, scope), contextvars.copy_context())
         body = _Body(call)
@@ -194,7 +196,8 @@ class _Call:
     One call of the app, between two tasks: the app calls `receive` and `send`, and who reads its
     response `begin`, `next_piece` and `leave`.
 
-    `raises`: whether the app's exceptions come out.
+    `raises`: whether the app's exceptions come out. `waits`: whether the body ends only when the app
+    has.
     """
 
     __slots__ = (
@@ -217,6 +220,7 @@ class _Call:
         "_to_receiver",
         "_to_sender",
         "_upload",
+        "_waits",
         "fields",
         "is_complete",
         "is_left",
@@ -224,7 +228,10 @@ class _Call:
         "status",
     )
 
-    def __init__(self, request: AsyncRequest, abort: Abort, loop: Loop, *, raises: bool) -> None:
+    def __init__(
+        self, request: AsyncRequest, abort: Abort, loop: Loop, *, raises: bool, waits: bool
+    ) -> None:
+        self._waits = waits
         self._request = request
         self._abort = abort
         self.loop = loop
@@ -453,7 +460,7 @@ class _Call:
                             await self._to_reader.wait()
                     break
                 await self._to_reader.wait()
-            if self._raises and self.is_complete:
+            if self.is_complete:
                 await self._see_it_end()
             self._raise_failure()
         except BaseException:
@@ -463,6 +470,10 @@ class _Call:
         return None
 
     async def _see_it_end(self) -> None:
+        while self._waits and not self._has_ended:
+            await self._to_reader.wait()
+        if not self._raises:
+            return
         for _ in range(_LAST_TURNS):
             if self._has_ended:
                 break
