@@ -1,10 +1,11 @@
 """
-Asynchronous code at its edges: several loops, loops that end, bad moments to be cancelled at, requests
-within requests, closing what is in use, no threads. Most of it was found by a hostile review.
+Asynchronous code at its edges: several loops, loops that end, bad moments for a cancellation,
+requests within requests, closing what is in use, no threads. A hostile review found most of it.
 """
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import collections
 import contextlib
@@ -27,7 +28,6 @@ import event_loops
 import http3_parallel as http3
 from event_loops import in_thread, wait_until
 from http3_parallel import workers as workers_module
-from http3_parallel.asynchronous import errands
 from http3_parallel.asynchronous.bridge import END, Caller, Conversation
 from http3_parallel.asynchronous.loops import Loop
 from scripted import PATIENCE, InstantDispatch, ScriptedDispatch
@@ -658,7 +658,7 @@ async def test_without_a_thread_to_wait_in_a_client_is_closed_all_the_same(
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:
-        patch.setattr(errands._thread, "start_new_thread", refuse)
+        patch.setattr(_thread, "start_new_thread", refuse)
         with anyio.fail_after(PATIENCE):
             await client.close()
     await in_thread(dispatch.wait_until_idle)
@@ -714,7 +714,7 @@ def test_without_a_thread_what_a_foreman_is_told_is_refused(
     workers = workers_module.Workers(1)
     if stopped:
         workers.stop_soon()
-    monkeypatch.setattr(workers_module._thread, "start_new_thread", refuse)
+    monkeypatch.setattr(_thread, "start_new_thread", refuse)
     workers.call_soon(Job())
     assert [str(error) for error in refused] == ["can't start new thread"]
 

@@ -112,11 +112,11 @@ class ASGIDispatch(AsyncDispatcher):
     the response is closed before its end, `receive` gives `http.disconnect`, `send` raises
     `ClientDisconnected`, and 50 ms later the app's task is cancelled. Nobody waits for that.
 
-    An app that has sent its last message may go on: frameworks run background tasks then. A response
-    that is not streamed is there when they are done, which is what tests want, and their failure is
-    the request's. One that is streamed ends with the last message. Where the app fails at once, its
-    reader still gets that, since frameworks send an error page and then raise. What the app raises
-    later is logged.
+    An app that has sent its last message may go on: frameworks run background tasks then. A
+    response that is not streamed is there when they are done, which is what tests want, and their
+    failure is the request's. One that is streamed ends with the last message. Where the app fails
+    at once, its reader still gets that, since frameworks send an error page and then raise. What
+    the app raises later is logged.
 
     There is no lifespan: an app that needs its startup has to be given it. Timeouts do not apply.
 
@@ -196,8 +196,8 @@ class _Call:
     One call of the app, between two tasks: the app calls `receive` and `send`, and who reads its
     response `begin`, `next_piece` and `leave`.
 
-    `raises`: whether the app's exceptions come out. `waits`: whether the body ends only when the app
-    has.
+    `raises`: whether the app's exceptions come out. `waits`: whether the body ends only when the
+    app has.
     """
 
     __slots__ = (
@@ -471,6 +471,7 @@ class _Call:
 
     async def _see_it_end(self) -> None:
         while self._waits and not self._has_ended:
+            self._abort.phase = "waiting for the app to end"
             await self._to_reader.wait()
         if not self._raises:
             return
