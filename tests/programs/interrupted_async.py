@@ -1,6 +1,8 @@
 """
 Interrupts itself, many times, while an event loop uses an asynchronous block; ends with status 0
-and no output if each trial went as promised. ``python interrupted_async.py KIND SCENARIO TRIALS SEED``
+and no output if each trial went as promised.
+
+    python interrupted_async.py KIND SCENARIO TRIALS SEED
 
 SIGINT is sent by another process, so that it comes at any instant. asyncio makes a cancellation of
 it, but before Python 3.11 it strikes wherever the loop is, and so it does in a task of trio.
