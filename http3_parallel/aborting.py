@@ -222,10 +222,10 @@ class Abort:
         finally:
             self.release()
 
-    def wait_besides(self, signal: Signal) -> None:
+    def wait_besides(self, signal: Signal, timeout: float | None = None) -> bool:
         """
-        Wait for `signal`, within code that is aborted by another wake-up already: both are called,
-        and that other one stays registered. Raises if the request was aborted.
+        As `wait`, within code that is aborted by another wake-up already: both are called, and
+        that other one stays registered.
         """
         with self._lock:
             outer = self._wake
@@ -234,11 +234,12 @@ class Abort:
             )
         try:
             self.check()
-            signal.wait()
+            was_set = signal.wait(timeout)
         finally:
             with self._lock:
                 self._wake = outer
         self.check()
+        return was_set
 
     def sleep(self, seconds: float) -> None:
         """Wait, unless aborted."""

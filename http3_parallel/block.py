@@ -297,7 +297,7 @@ class Block(Running):
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        self._end(self._all_pending(), CANCELLED, left)
+        self._end(self._all_pending(), CANCELLED, self._left)
         with self.lock:
             self._line.clear()
             executing = list(self._executing)
@@ -306,7 +306,7 @@ class Block(Running):
         stuck = set()
         for handle in executing:
             abort = handle._abort
-            if abort is not None and not abort.abort(left):
+            if abort is not None and not abort.abort(self._left):
                 stuck.add(handle)
         for abort, reference in streams:
             abort.abort(left)
@@ -314,6 +314,9 @@ class Block(Running):
             if response is not None:
                 self._let_go(response)
         return stuck
+
+    def _left(self, handle: PendingResponse | None = None) -> HTTPError:
+        return left(handle)
 
     def _let_go(self, response: Response) -> None:
         """Close a stream that was aborted."""

@@ -93,6 +93,7 @@ class BaseClient:
         max_workers: int | None,
         max_per_host: int | None,
         deadline: float | None,
+        own_workers: bool,
     ) -> _Block:
         self._engine.check_open()
         state = self._engine.here()
@@ -102,7 +103,6 @@ class BaseClient:
                 f"max_workers={most} is more than the {self.max_workers} of the client; give it "
                 f"as many: {type(self).__name__}(max_workers=...)"
             )
-        own_workers = Workers.current() is not None
         block = block_class(
             self._engine,
             Workers(most) if own_workers else state.workers,
@@ -293,7 +293,8 @@ class Client(BaseClient, RequestMethods[Response]):
         deadline: float | None,
         on_close: typing.Callable[[bool], None] | None = None,
     ) -> Parallel:
-        block = self._start(Block, max_workers, max_per_host, deadline)
+        own_workers = Workers.current() is not None
+        block = self._start(Block, max_workers, max_per_host, deadline, own_workers)
         return Parallel(block, on_close)
 
     def close(self) -> None:

@@ -270,8 +270,9 @@ class ClientEngine:
             raise
         finally:
             # A thread in code of the user's is not waited for.
-            for pool in (state.workers, state.readers):
-                pool.stop(_JOIN_SECONDS if clean else 0.0)
+            state.workers.stop(_JOIN_SECONDS if clean else 0.0)
+            # They may be at streams that outlive the client.
+            state.readers.stop(0.0)
             if self._owns_dispatcher:
                 self._dispatcher.close()
 

@@ -146,6 +146,10 @@ class HTTPError(Exception):
             known.append(redacted_text(self._url))
         return f"{self.message} [{' '.join(known)}]" if known else self.message
 
+    def __repr__(self) -> str:
+        # What event loops, and groups of exceptions, show of one: it names the request, too.
+        return f"{type(self).__name__}({str(self)!r})"
+
     def _copy(self) -> HTTPError:
         """To be raised for another request as well, with a tag and a traceback of its own."""
         new = type(self).__new__(type(self), *self.args)

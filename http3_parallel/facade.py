@@ -165,6 +165,14 @@ class Parallel(RequestMethods[PendingResponse]):
                 self._on_close(False)
             raise
 
+    if not typing.TYPE_CHECKING:
+
+        async def __aenter__(self) -> typing.NoReturn:
+            self.close()
+            raise TypeError("for `async with` there is AsyncClient().parallel()")
+
+        async def __aexit__(self, *exc_info: object) -> None: ...
+
 
 class Map(typing.Iterator[PendingResponse]):
     """The handles of `Parallel.map`, as they complete."""

@@ -8,11 +8,13 @@ block waits there. What is guaranteed, and how, stands in `block`.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import inspect
 import logging
 import os
 import threading
-import traceback
+import types
 import typing
 import weakref
 
@@ -329,6 +331,19 @@ def _follow_all(handles: list[PendingResponse]) -> None:
         raise failure
 
 
+#: Coroutines, and what else may have raised this, caught it, and gone on. Before Python 3.13,
+#: clearing the frame of one that is suspended closes it.
+_MAY_GO_ON = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE | inspect.CO_ASYNC_GENERATOR
+
+
+def _clear_frames(raised: types.TracebackType | None) -> None:
+    while raised is not None:
+        if not raised.tb_frame.f_code.co_flags & _MAY_GO_ON:
+            with contextlib.suppress(RuntimeError):  # it is still running
+                raised.tb_frame.clear()
+        raised = raised.tb_next
+
+
 def _without_locals(error: BaseException) -> BaseException:
     """
     `error`, with a traceback that keeps its places but none of the values there: the request,
@@ -343,6 +358,6 @@ def _without_locals(error: BaseException) -> BaseException:
         link = chain.pop()
         if link is not None and id(link) not in seen:
             seen.add(id(link))
-            traceback.clear_frames(link.__traceback__)
+            _clear_frames(link.__traceback__)
             chain += (link.__cause__, link.__context__)
     return error

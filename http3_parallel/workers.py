@@ -186,6 +186,8 @@ class Workers:
             self._refuse(self._lifeless)
         else:
             self.ensure()
+            if self._stopped:  # meanwhile: nobody may be there any more to take it
+                self._refuse(RuntimeError("the workers were stopped"))
 
     def ensure(self) -> None:
         """Have a thread started if one is needed. Makes up for a submit that was interrupted."""
@@ -249,8 +251,16 @@ class Workers:
         return timer
 
     def call_soon(self, callback: typing.Callable[[], object]) -> None:
-        """Have `callback` called on the foreman's thread. Takes no lock: for finalizers."""
+        """
+        Have `callback` called on the foreman's thread, or where that has ended, on one of its own.
+        Takes no lock: for finalizers. If there is no thread, and it is a `Job`, it is refused.
+        """
         self._tell_foreman(callback)
+        if self._stopped:
+            try:
+                _thread.start_new_thread(self._call_left, ())
+            except RuntimeError as error:
+                self._refuse_calls(error)
 
     def stop_soon(self) -> None:
         """End all threads once they are idle, without waiting. Takes no lock: for finalizers."""
@@ -274,6 +284,7 @@ class Workers:
                 self._start_foreman()
             except RuntimeError as error:
                 self._refuse(error)
+                self._refuse_calls(error)
 
     def _start_foreman(self) -> None:
         try:
@@ -298,8 +309,34 @@ class Workers:
         except RuntimeError as error:
             self._foremen.clear()
             self._refuse(error)
+            self._refuse_calls(error)
         finally:
             foreman.launched.set()
+
+    def _call_left(self) -> None:
+        """Do what the foreman may have left. It may still be about to end, for which None is."""
+        for callback in self._take_calls():
+            guarded(callback)
+            del callback
+
+    def _refuse_calls(self, error: BaseException) -> None:
+        for callback in self._take_calls():
+            refused = getattr(callback, "refused", None)
+            if refused is not None:
+                refused(error)
+
+    def _take_calls(self) -> typing.Iterator[typing.Callable[[], object]]:
+        ends = 0
+        with contextlib.suppress(queue.Empty):
+            while True:
+                message = self._messages.get_nowait()
+                if message is None:
+                    ends += 1
+                elif callable(message) and message != self._grow:
+                    yield message
+                del message
+        for _ in range(ends):
+            self._messages.put(None)
 
     def end_now(self) -> None:
         self.stop_soon()
@@ -331,6 +368,7 @@ class Workers:
             while timers and timers[0].when <= time.monotonic():
                 guarded(heapq.heappop(timers).fire)
         self._messages.put(None)  # in case there are two foremen
+        self._call_left()
         executor.shutdown(wait=True)
 
     def _next_message(self, timers: list[Timer]) -> typing.Any:

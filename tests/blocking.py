@@ -65,7 +65,7 @@ _watches: list[Watch] = []
 
 def _audit(event: str, args: tuple[typing.Any, ...]) -> None:
     if _watches and event in _EVENTS:
-        for watch in list(_watches):
+        for watch in _watches:
             watch.note(f"{event}{args!r:.100}")
 
 
@@ -82,7 +82,7 @@ class WatchedLock:
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         here = threading.get_ident()
         if blocking and self._threads - {here}:
-            for watch in list(_watches):
+            for watch in _watches:
                 watch.note("a lock")
         taken: bool = self._lock.acquire(blocking, timeout)
         if taken:

@@ -51,6 +51,10 @@ class Mine(Exception):
     """Of the app."""
 
 
+class MyExit(BaseException):
+    """Not even an `Exception`."""
+
+
 def start(status: typing.Any = 200, headers: typing.Any = ()) -> Message:
     return {"type": "http.response.start", "status": status, "headers": headers}
 
@@ -93,7 +97,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class Telling:
-    """An app that hangs in one way or the other, and what became of it."""
+    """An app that hangs in one way or the other, once it has `entered`, and what became of it."""
 
     def __init__(self, hang: Callable[[Telling, Receive, Send], Awaitable[None]]) -> None:
         self._hang = hang
@@ -103,7 +107,6 @@ class Telling:
         self.seen: list[str] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.entered.set()
         try:
             await self._hang(self, receive, send)
         except anyio.get_cancelled_exc_class():
@@ -117,24 +120,28 @@ class Telling:
 
 
 async def hang_before_the_head(app: Telling, receive: Receive, send: Send) -> None:
+    app.entered.set()
     await anyio.sleep_forever()
 
 
 async def hang_in_the_body(app: Telling, receive: Receive, send: Send) -> None:
     await send(start())
     await send(body(b"first", more=True))
+    app.entered.set()
     await anyio.sleep_forever()
 
 
 async def wait_for_the_client(app: Telling, receive: Receive, send: Send) -> None:
     await send(start())
     assert (await receive())["type"] == "http.request"
+    app.entered.set()
     assert await receive() == {"type": "http.disconnect"}
     app.seen.append("told")
 
 
 async def send_for_ever(app: Telling, receive: Receive, send: Send) -> None:
     await send(start())
+    app.entered.set()
     while True:
         await send(body(b"tick\n", more=True))
 
@@ -450,20 +457,30 @@ async def breaks() -> AsyncIterator[bytes]:
 
 
 async def reads_and_goes_on(scope: Scope, receive: Receive, send: Send) -> None:
-    status = 200
-    try:
-        await read_body(receive)
-    except Mine:
-        status = 400
-        assert (await receive())["type"] == "http.disconnect"
-    await answering(b"all is well", status)(scope, receive, send)
+    assert (await receive())["body"] == b"first\n"
+    for _ in range(2):
+        assert await receive() == {"type": "http.disconnect"}
+    with contextlib.suppress(OSError):
+        await answering(b"all is well", 400)(scope, receive, send)
 
 
-async def reads_and_fails_otherwise(scope: Scope, receive: Receive, send: Send) -> None:
-    try:
-        await read_body(receive)
-    except Mine:
-        raise RuntimeError("of the app") from None
+async def reads_and_fails(scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    await receive()
+    raise RuntimeError("of the app")
+
+
+async def reads_and_hangs(scope: Scope, receive: Receive, send: Send) -> None:
+    async def give_up() -> None:
+        for _ in range(5):
+            await anyio.lowlevel.checkpoint()
+        group.cancel_scope.cancel()
+
+    await receive()
+    async with anyio.create_task_group() as group:
+        group.start_soon(give_up)
+        await receive()  # has the next piece read, though nobody waits for it then
+    await anyio.sleep_forever()
 
 
 async def reads_while_it_answers(scope: Scope, receive: Receive, send: Send) -> None:
@@ -474,7 +491,7 @@ async def reads_while_it_answers(scope: Scope, receive: Receive, send: Send) -> 
 
 @pytest.mark.parametrize("raises", [True, False])
 @pytest.mark.parametrize(
-    "app", [echo, reads_and_goes_on, reads_and_fails_otherwise, reads_while_it_answers]
+    "app", [echo, reads_and_goes_on, reads_and_fails, reads_and_hangs, reads_while_it_answers]
 )
 async def test_what_the_source_of_the_body_raises_comes_out_whatever_the_app_does(
     app: App, raises: bool, caplog: pytest.LogCaptureFixture
@@ -537,9 +554,37 @@ async def test_the_app_goes_on_after_its_last_message() -> None:
 
     async with client_of(app) as client:
         async with client.parallel() as parallel:
-            assert (await parallel.get("http://x/").get_response()).text == "Hello"
+            response = await parallel.get("http://x/", stream=True).get_response()
+            assert await response.read() == b"Hello"
     go_on.set()
     await done.wait()
+
+
+@pytest.mark.parametrize("raises", [True, False])
+async def test_a_response_that_is_not_streamed_is_there_when_the_app_has_ended(
+    raises: bool,
+) -> None:
+    go_on, got = anyio.Event(), anyio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await answering()(scope, receive, send)
+        await go_on.wait()
+
+    async with client_of(app, raise_app_exceptions=raises) as client:
+
+        async def get() -> None:
+            assert (await client.get("http://x/")).text == "Hello"
+            got.set()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(get)
+            await anyio.sleep(0.02)
+            assert not got.is_set()
+            go_on.set()
+        with pytest.raises(http3.DeadlineExceeded):
+            go_on = anyio.Event()
+            await client.get("http://x/", deadline=0.05)
+        go_on.set()
 
 
 async def test_an_app_that_has_sent_its_last_piece_goes_on_though_nobody_reads_that() -> None:
@@ -647,7 +692,8 @@ async def test_redirects_lead_back_to_the_app() -> None:
 
     async with client_of(app) as client:
         response = await client.post("http://x/", data=b"x")
-    assert (response.text, response.url) == ("GET", "http://x/next")
+    assert response.text == "GET"
+    assert response.url == "http://x/next"
     assert [before.status_code for before in response.history] == [302]
 
 
@@ -956,7 +1002,7 @@ async def test_an_app_that_raises_stop_async_iteration_is_not_at_its_end(
             await client.get("http://x/")
 
 
-@pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"], indirect=False)
+@pytest.mark.parametrize("loop_kind", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("raises", [True, False])
 @pytest.mark.parametrize("messages", [[], [start(), body(b"x", more=True)]])
 def test_an_app_that_cancels_itself_ends_its_request(
@@ -969,10 +1015,21 @@ def test_an_app_that_cancels_itself_ends_its_request(
     async def main() -> None:
         app = sending(*messages, asyncio.CancelledError)
         async with client_of(app, raise_app_exceptions=raises) as client:
-            with pytest.raises(http3.RequestCancelled, match="ended by CancelledError"):
+            with pytest.raises(http3.RequestCancelled, match="the app was cancelled"):
                 await client.get("http://x/")
 
     event_loops.run(loop_kind, main)
+
+
+@pytest.mark.parametrize("error", [MyExit, GeneratorExit, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("raises", [True, False])
+@pytest.mark.parametrize("messages", [[], [start(), body(b"x", more=True)]])
+async def test_what_is_no_exception_comes_out_always(
+    messages: list[Message], raises: bool, error: type[BaseException]
+) -> None:
+    async with client_of(sending(*messages, error), raise_app_exceptions=raises) as client:
+        with pytest.raises(error, match="what I said"):
+            await client.get("http://x/")
 
 
 async def test_an_error_of_a_request_that_the_app_makes_is_the_app_s(
@@ -1047,7 +1104,8 @@ async def test_what_the_app_raises_later_is_logged(
         raise Mine
 
     async with client_of(app, raise_app_exceptions=raises) as client:
-        assert (await client.get("http://x/")).text == "Hello"
+        response = await client.get("http://x/", stream=True)
+        assert await response.read() == b"Hello"
         assert not caplog.records
         go_on.set()
         await wait_until(lambda: caplog.records)
@@ -1056,11 +1114,33 @@ async def test_what_the_app_raises_later_is_logged(
     ]
 
 
-async def test_an_exception_that_nobody_reads_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_the_app_raises_later_fails_a_request_that_is_not_streamed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await answering()(scope, receive, send)
+        await anyio.sleep(0.01)
+        raise Mine
+
+    async with client_of(app) as client:
+        with pytest.raises(Mine):
+            await client.get("http://x/")
+    async with client_of(app, raise_app_exceptions=False) as client:
+        assert (await client.get("http://x/")).text == "Hello"
+    assert [record.message for record in caplog.records] == [
+        "GET http://x/: the app failed after its response was complete"
+    ]
+
+
+async def test_an_exception_that_nobody_comes_to_read_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     failed = anyio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await send(start())
+        await send(start(500))
+        await send(body(b"error ", more=True))
+        await send(body(b"page"))
         failed.set()
         raise Mine
 
@@ -1069,7 +1149,7 @@ async def test_an_exception_that_nobody_reads_is_logged(caplog: pytest.LogCaptur
             await failed.wait()
         await wait_until(lambda: caplog.records)
     assert [record.message for record in caplog.records] == [
-        "GET http://x/: the app failed after its response was given up"
+        "GET http://x/: the app failed after its response was complete"
     ]
 
 
@@ -1077,19 +1157,20 @@ async def test_an_exception_that_nobody_reads_is_logged(caplog: pytest.LogCaptur
 
 
 async def closes_the_stream(client: http3.AsyncClient, app: Telling) -> None:
-    async with await client.get("http://x/", stream=True) as response:
-        assert response.status_code == 200
+    async with await client.get("http://x/", stream=True):
+        await app.entered.wait()
 
 
 async def closes_the_stream_in_the_middle(client: http3.AsyncClient, app: Telling) -> None:
     async with await client.get("http://x/", stream=True) as response:
         async for _ in response.stream():
             break
+        await app.entered.wait()
 
 
 async def drops_the_stream(client: http3.AsyncClient, app: Telling) -> None:
     response = await client.get("http://x/", stream=True)
-    assert response.status_code == 200
+    await app.entered.wait()
     del response
 
 
@@ -1119,7 +1200,8 @@ async def leaves_the_block(client: http3.AsyncClient, app: Telling) -> None:
 
 async def passes_the_deadline(client: http3.AsyncClient, app: Telling) -> None:
     with pytest.raises(http3.DeadlineExceeded):
-        await client.get("http://x/", deadline=0.05)
+        await client.get("http://x/", deadline=0.5)
+    assert app.entered.is_set()
 
 
 async def closes_the_client(client: http3.AsyncClient, app: Telling) -> None:
@@ -1167,7 +1249,7 @@ async def test_an_app_whose_client_leaves_is_told_and_ended(
 ) -> None:
     app = Telling(hang)
     async with client_of(app, raise_app_exceptions=raises) as client:
-        async with ends_soon():
+        async with ends_soon(2 * SOON):
             await leave(client, app)
             await app.ended.wait()
         expected = {wait_for_the_client: "told", send_for_ever: "disconnected"}
@@ -1195,6 +1277,7 @@ async def test_an_app_that_was_told_may_await_while_it_cleans_up() -> None:
 async def test_an_app_that_looks_for_its_client_for_ever_is_ended() -> None:
     async def look(app: Telling, receive: Receive, send: Send) -> None:
         await send(start())
+        app.entered.set()
         while True:
             await receive()
 
@@ -1210,6 +1293,7 @@ async def test_an_app_that_goes_on_sending_gets_an_oserror_each_time() -> None:
 
     async def insist(app: Telling, receive: Receive, send: Send) -> None:
         await send(start())
+        app.entered.set()
         while len(errors) < 3:
             try:
                 await send(body(b"x", more=True))
@@ -1223,21 +1307,32 @@ async def test_an_app_that_goes_on_sending_gets_an_oserror_each_time() -> None:
     assert {type(error).__name__ for error in errors} == {"ClientDisconnected"}
 
 
-async def test_another_error_after_the_client_has_left_is_logged(
-    caplog: pytest.LogCaptureFixture,
+@pytest.mark.parametrize("told", [True, False])
+async def test_what_an_app_raises_once_its_client_has_left_is_logged(
+    told: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def fail(app: Telling, receive: Receive, send: Send) -> None:
-        await wait_for_the_client(app, receive, send)
-        raise Mine
+        if told:
+            await wait_for_the_client(app, receive, send)
+            raise Mine
+        try:
+            await hang_in_the_body(app, receive, send)
+        finally:
+            raise Mine
+
+    caplog.set_level(logging.DEBUG, "http3_parallel")
 
     app = Telling(fail)
     async with client_of(app) as client:
         await closes_the_stream(client, app)
         await app.ended.wait()
-        await wait_until(lambda: caplog.records)
-    assert [record.message for record in caplog.records] == [
-        "GET http://x/: the app failed after its response was given up"
-    ]
+        message = "GET http://x/: the app failed after its response was given up"
+        level = logging.DEBUG if told else logging.ERROR
+        await wait_until(lambda: (message, level) in logged(caplog))
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, int]]:
+    return [(record.message, record.levelno) for record in caplog.records]
 
 
 async def test_an_endless_stream_of_events_is_read_and_closed() -> None:
@@ -1273,10 +1368,10 @@ async def test_a_dispatcher_around_the_app_that_drops_the_response_ends_the_app(
 async def test_the_deadline_tells_what_the_app_was_waited_for() -> None:
     async with client_of(Telling(hang_before_the_head)) as client:
         with pytest.raises(http3.DeadlineExceeded, match="while waiting for the app"):
-            await client.get("http://x/", deadline=0.05)
+            await client.get("http://x/", deadline=0.3)
     async with client_of(Telling(hang_in_the_body)) as client:
         with pytest.raises(http3.DeadlineExceeded, match="while reading the body"):
-            await client.get("http://x/", deadline=0.05)
+            await client.get("http://x/", deadline=0.3)
 
 
 async def test_a_request_whose_body_hangs_is_ended_and_so_is_its_body() -> None:
@@ -1292,7 +1387,7 @@ async def test_a_request_whose_body_hangs_is_ended_and_so_is_its_body() -> None:
     async with client_of(echo) as client:
         async with ends_soon():
             with pytest.raises(http3.DeadlineExceeded):
-                await client.post("http://x/", data=source(), deadline=0.05)
+                await client.post("http://x/", data=source(), deadline=0.3)
             await closed.wait()
 
 
@@ -1569,11 +1664,16 @@ async def test_starlette_takes_uploads() -> None:
 async def test_starlette_runs_its_background_task_after_the_response() -> None:
     routes = Routes()
     async with http3.AsyncClient(app=routes.app) as client, client.parallel() as parallel:
-        response = await parallel.get("http://test/background").get_response()
-        assert (response.status_code, response.text) == (202, "accepted")
+        response = await parallel.get("http://test/background", stream=True).get_response()
+        assert (response.status_code, await response.read()) == (202, b"accepted")
         assert not routes.background.is_set()
         routes.let_background_go.set()
         await routes.background.wait()
+    routes = Routes()
+    routes.let_background_go.set()
+    async with http3.AsyncClient(app=routes.app) as client:
+        assert (await client.get("http://test/background")).text == "accepted"
+        assert routes.background.is_set()
 
 
 async def test_events_of_starlette_end_when_the_stream_is_closed() -> None:
@@ -1660,19 +1760,16 @@ class DjangoUrls:
 
 @pytest.fixture
 def django_app() -> Iterator[typing.Any]:
-    from django.test.utils import override_settings  # type: ignore[import-untyped]  # no types
-
-    # `test_wsgi_frameworks` may have come before.
-    if not conf.settings.configured:
-        conf.settings.configure(SECRET_KEY="for the tests", LOGGING_CONFIG=None)
-    with override_settings(
-        ALLOWED_HOSTS=["app.test"],
-        DEBUG=False,
-        DEBUG_PROPAGATE_EXCEPTIONS=True,
-        MIDDLEWARE=[],
-        ROOT_URLCONF=DjangoUrls,
-    ):
-        yield asgi.get_asgi_application()
+    settings = conf.UserSettingsHolder(conf.global_settings)
+    settings.ALLOWED_HOSTS = ["app.test"]
+    settings.DEBUG_PROPAGATE_EXCEPTIONS = True
+    settings.LOGGING_CONFIG = None
+    settings.ROOT_URLCONF = DjangoUrls
+    settings.SECRET_KEY = "for the tests"
+    # For these tests alone: others configure it themselves, which can be done once.
+    before, conf.settings._wrapped = conf.settings._wrapped, settings
+    yield asgi.get_asgi_application()
+    conf.settings._wrapped = before
 
 
 async def test_django_answers_in_asyncio(django_app: typing.Any, loop_kind: str) -> None:

@@ -921,7 +921,7 @@ async def test_a_block_belongs_to_the_loop_it_was_first_used_in(
     async with opened(dispatch) as parallel:
 
         async def elsewhere() -> None:
-            with pytest.raises(RuntimeError, match="event loop in which it was first used"):
+            with pytest.raises(RuntimeError, match="event loop in which the block was first used"):
                 parallel.get(URL)
 
         await in_thread(asyncio.run, elsewhere())

@@ -11,6 +11,8 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
+import importlib
+import os
 import typing
 
 import anyio
@@ -18,12 +20,13 @@ import anyio
 from ..aborting import Abort, Expiry, Signal
 from ..block import Block
 from ..completions import Completions
+from ..exceptions import HTTPError, ParallelClosed
 from ..models import Request, Response
 from ..pending import PendingResponse
-from ..running import close_quietly, left
-from ..workers import Registry, Workers
+from ..running import cancelled, close_quietly
+from ..workers import Registry
 from .bridge import caller
-from .errands import Errand
+from .errands import Errand, run_apart
 from .loops import Loop
 from .pending import LoopHandle
 
@@ -32,14 +35,18 @@ if typing.TYPE_CHECKING:
 
 __all__ = ["AsyncBlock", "PlainBlock"]
 
+try:
+    #: anyio and others look there, where it is installed.
+    _sniffio: typing.Any = importlib.import_module("sniffio")
+except ImportError:
+    _sniffio = None
+
 
 class AsyncBlock(Block):
     """Called by event loops, unless it says otherwise."""
 
     def __init__(self, *args: typing.Any, **kwargs: typing.Any) -> None:
         super().__init__(*args, **kwargs)
-        #: Threads that close what others have delivered. Set by the client.
-        self.readers: Workers
         #: Where its handles go.
         self.completions: Registry[AsyncCompletions] = Registry()
         self._entering: collections.deque[PendingResponse] = collections.deque()
@@ -59,6 +66,8 @@ class AsyncBlock(Block):
         context = handle._context
         assert context is not None
         context.run(caller.set, typing.cast("AsyncCompletions", handle._completions).caller)
+        if _sniffio is not None:  # in the worker there is no event loop
+            context.run(_sniffio.current_async_library_cvar.set, None)
         self._entering.append(handle)
         if self.lock.acquire(blocking=False):
             try:
@@ -90,10 +99,10 @@ class AsyncBlock(Block):
 
     def _settle_all(self, entered: list[tuple[PendingResponse, bool]]) -> None:
         for handle, is_in in entered:
-            if is_in or not self._closed:
+            try:
                 self._settle(handle, is_in)
-            else:
-                self._submit_failed(handle, left(handle))
+            except ParallelClosed:  # meanwhile
+                self._submit_failed(handle, self._left(handle))
 
     @property
     def alive(self) -> bool:
@@ -123,29 +132,43 @@ class AsyncBlock(Block):
         """Whether, once closed, nothing is left to be ended."""
         return not (self._entering or self._pending or self._executing or self._streams)
 
+    def end_soon(self) -> None:
+        """End everything, by the foreman. May be repeated."""
+        if os.getpid() == self.pid:
+            self._closed = True
+            self._workers.call_soon(self.end_now)
+
+    def end_at_once(self) -> bool:
+        """Close it. Returns whether that was all: there was nothing to end, and to wait for."""
+        self._closed = True
+        if not self.is_idle:
+            return False
+        self.tell_closed()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._own_workers:
+            self._workers.stop_soon()
+        return True
+
     async def aclose(self, loop: Loop) -> None:
         """
         As `close`: end everything, and wait until no worker is busy for the block, but for those
         in code of the user's. Whoever calls this is not cancelled, and bounds it.
         """
-        self._closed = True
-        if not self.is_idle and not self._workers.stopped:
+        try:
             ending = Errand(loop, self.end_now)
             self._workers.call_soon(ending)
-            stuck = await ending.wait(self._workers)
+            stuck = await ending.wait()
             while True:
                 drained = anyio.Event()
                 watching = Errand(loop, functools.partial(self._watch, stuck, loop, drained))
                 self._workers.call_soon(watching)
-                if await watching.wait(self._workers):
+                if await watching.wait():
                     break
                 await drained.wait()
-        else:
-            self.tell_closed()
-            if self._timer is not None:
-                self._timer.cancel()
-        if self._own_workers:
-            self._workers.stop_soon()
+        finally:
+            if self._own_workers:
+                self._workers.stop_soon()
 
     def _watch(self, stuck: set[PendingResponse], loop: Loop, drained: anyio.Event) -> bool:
         """By the foreman. Returns whether there is nothing to wait for; else sets `drained`."""
@@ -171,11 +194,14 @@ class AsyncBlock(Block):
     def let_go(self, response: Response) -> None:
         """Close it, in a thread: that may be code of the user's, which is not waited for."""
         if not response.is_closed:
-            self.readers.submit(_Closing(response))
+            run_apart(functools.partial(close_quietly, response))
 
 
 class PlainBlock(AsyncBlock):
     """Of a client's plain calls. What they deliver is their callers', and outlives the client."""
+
+    def _left(self, handle: PendingResponse | None = None) -> HTTPError:
+        return cancelled(handle, "the client was closed before this was complete")
 
     def _keep_stream(self, handle: PendingResponse, abort: Abort, response: Response) -> None:
         if handle._expires is not None:
@@ -197,18 +223,3 @@ class _Drained(Signal):
     def set(self) -> None:
         self._loop.post(self._event.set)
         self._block.posted(self._loop)
-
-
-class _Closing:
-    """A `Job`."""
-
-    __slots__ = ("_response",)
-
-    def __init__(self, response: Response) -> None:
-        self._response = response
-
-    def __call__(self) -> None:
-        close_quietly(self._response)
-
-    def refused(self, error: BaseException) -> None:
-        close_quietly(self._response)

@@ -23,21 +23,29 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
 import anyio
 
 from ..aborting import Abort, Signal
-from ..exceptions import RequestCancelled, StreamError
+from ..exceptions import RequestCancelled, ResponseClosed, StreamError
 from .loops import Loop, RootTask
 
-__all__ = ["END", "Caller", "Conversation", "caller", "iterate"]
+__all__ = ["CLEANUP_SECONDS", "END", "Caller", "Conversation", "caller", "iterate"]
 
 END = object()
+
+#: Seconds between two looks at whether the event loop still is, while a thread waits for it.
+_LOOK = 1.0
+
+#: Seconds for code of the user's to clean up after an asynchronous iterator that was left early.
+CLEANUP_SECONDS = 5.0
 
 
 class Caller:
     """Who makes requests: the loop, and what runs there for them."""
 
-    __slots__ = ("loop", "tasks")
+    __slots__ = ("depth", "loop", "tasks")
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, depth: int = 0) -> None:
         self.loop = loop
+        #: How many requests wait for this one to be made, by code that answers them.
+        self.depth = depth
         #: Touched by the loop alone.
         self.tasks: set[RootTask] = set()
 
@@ -95,17 +103,23 @@ class Conversation:
         """What was told next, or `END`. Raises what the task raised, and when aborted."""
         try:
             while True:
+                # In this order: what was told before the end is there once that is.
+                ended = self._ended
                 if self._told:
                     item = self._told.popleft()
                     taken = self._taken
                     if taken is not None:
                         self._loop.call_soon(taken.set)
                     return item
-                if self._ended or self._closed:
+                if self._closed:
+                    raise _closed()
+                if ended:
                     return self._end()
                 self._signal = signal = Signal()
-                if not (self._told or self._ended or self._closed):
-                    abort.wait_besides(signal)
+                if self._told or self._ended or self._closed:
+                    continue
+                if not abort.wait_besides(signal, _LOOK) and self._loop.is_over():
+                    raise _loop_ended()
         except BaseException:
             self.close()
             raise
@@ -125,6 +139,7 @@ class Conversation:
         """Nobody takes any more. Does not wait, and takes no lock."""
         if not self._closed:
             self._closed = True
+            self._error = None  # it may refer to frames that refer to this
             self._wake()
             self._loop.call_soon(self._stop)
 
@@ -139,12 +154,24 @@ class Conversation:
         if not self._closed:
             try:
                 self._task = task = self._loop.spawn(self._run, context)
-                self._caller.tasks.add(task)
             except BaseException:
-                self._ended = True
-                self._error = _loop_ended()
-                self._wake()
+                self._end_with(_loop_ended())
                 raise
+            if task.ended:  # it may have run at once
+                return
+            task.on_end = self._task_ended
+            self._caller.tasks.add(task)
+
+    def _task_ended(self) -> None:
+        self._caller.tasks.discard(typing.cast(RootTask, self._task))
+        if not self._ended:  # it never ran
+            self._end_with(_loop_ended())
+
+    def _end_with(self, error: BaseException | None) -> None:
+        if not self._closed:
+            self._error = error
+        self._ended = True
+        self._wake()
 
     def _stop(self) -> None:
         self._told.clear()
@@ -154,21 +181,19 @@ class Conversation:
 
     async def _run(self) -> None:
         speak, self._speak = self._speak, None
-        assert speak is not None
+        failure: BaseException | None = None
         try:
-            await speak(self)
-        except Exception as error:
-            self._error = error
-        except BaseException:
-            if not self._closed:
-                self._error = _loop_ended()
+            if speak is not None:
+                await speak(self)
+        except anyio.get_cancelled_exc_class() as error:
+            failure = RequestCancelled("what ran on the event loop was cancelled there")
+            failure.__cause__ = error
             raise
+        except BaseException as error:  # whatever it is, it is the request's
+            failure = error
         finally:
-            del speak
-            self._ended = True
-            self._wake()
-            if self._task is not None:
-                self._caller.tasks.discard(self._task)
+            self._end_with(failure)
+            del speak, failure
 
     async def tell(self, item: typing.Any) -> None:
         """Wait until all that was told before has been taken."""
@@ -178,6 +203,10 @@ class Conversation:
                 await taken.wait()
         self._told.append(item)
         self._wake()
+
+
+def _closed() -> ResponseClosed:
+    return ResponseClosed("the response was closed while its body was being read")
 
 
 def _loop_ended() -> RequestCancelled:
@@ -195,7 +224,7 @@ def iterate(abort: Abort, items: AsyncIterable[typing.Any]) -> Iterator[typing.A
         finally:
             close = getattr(iterator, "aclose", None)
             if close is not None:
-                with anyio.CancelScope(shield=True):
+                with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
                     await close()
 
     conversation = Conversation(caller.get(), speak)

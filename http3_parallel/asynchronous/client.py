@@ -5,31 +5,48 @@ from __future__ import annotations
 import functools
 import os
 import typing
+import weakref
 
 from ..client import BaseClient
 from ..config import MAX_WORKERS, check_count, check_seconds, default_pool_limits
 from ..dispatch import Dispatcher, WSGIDispatch
+from ..exceptions import ClientClosed
 from ..methods import RequestMethods, Self, SendOptions, Unpack
 from ..models import Request, Response, URLTypes
 from ..settings import CommonOptions, Defaults, check_proxies
 from ..workers import Workers
 from .asgi import ASGIDispatch, is_asgi
 from .block import AsyncBlock, PlainBlock
+from .bridge import caller
 from .dispatch import AsyncDispatcher, LoopDispatch
 from .engine import AsyncEngine
-from .errands import Threads, in_own_thread
+from .errands import Errand, Threads, call_apart, start_thread
 from .facade import AsyncParallel, Submitter
-from .loops import Loop
+from .loops import Loop, finish
 from .methods import AsyncBodyOptions, AsyncRequestMethods, AsyncRequestOptions
 from .requests import AsyncRequest, SentRequest
 from .responses import AsyncResponse
 
 __all__ = ["AsyncClient"]
 
-_Block = typing.TypeVar("_Block", bound=AsyncBlock)
 
 #: Threads that wait for the bodies of streams, where connections have no limit.
 _MOST_READERS = 1000
+
+
+#: What other clients have other names for.
+_HINTS = {
+    "follow_redirects": "redirects are followed, unless a request says allow_redirects=False",
+    "limits": "here it is pool_limits=PoolLimits(...)",
+    "connector": "here it is pool_limits=PoolLimits(...)",
+    "transport": "here it is app=, or dispatch=",
+    "proxy": "here it is proxies={'all': ...}",
+    "mounts": "here it is proxies=, or dispatch=",
+    "http2": "HTTP/1.1 is spoken",
+    "deadline": "it is given to a block, or to a request",
+    "window": "it is given to a block",
+    "max_per_host": "it is given to a block",
+}
 
 
 class AsyncClient(
@@ -71,7 +88,9 @@ class AsyncClient(
     ) -> None:
         unknown = options.keys() - CommonOptions.__annotations__.keys()
         if unknown:
-            raise TypeError(f"AsyncClient() got an unexpected keyword argument {min(unknown)!r}")
+            name = min(unknown)
+            hint = f": {_HINTS[name]}" if name in _HINTS else ""
+            raise TypeError(f"AsyncClient() got an unexpected keyword argument {name!r}{hint}")
         if app is not None:
             dispatch = (
                 ASGIDispatch(app, raise_app_exceptions=raise_app_exceptions)
@@ -100,9 +119,11 @@ class AsyncClient(
             proxies=proxies,
             trust_env=trust_env,
             # As many as there can be streams: each has a connection.
-            max_readers=getattr(limits, "hard_limit", None) or _MOST_READERS,
+            max_readers=(getattr(limits, "hard_limit", None) if dispatch is None else None)
+            or _MOST_READERS,
         )
-        self._plain: PlainBlock | None = None
+        # By process id, and by how many requests wait for theirs: see `_depth`.
+        self._plain: dict[tuple[int, int], PlainBlock] = {}
         # What makes a response of this client's, by process id.
         self._receivers: dict[int, typing.Callable[[Response], AsyncResponse]] = {}
 
@@ -153,9 +174,7 @@ class AsyncClient(
         makes it, since files are read, and cookies have a lock.
         """
         self._engine.check_open()
-        return await self._threads().call(
-            functools.partial(self._build_request, method, url, options)
-        )
+        return await call_apart(functools.partial(self._build_request, method, url, options))
 
     def parallel(
         self,
@@ -175,8 +194,9 @@ class AsyncClient(
         * `window`: ``await parallel.get(...)`` waits while more requests than that were submitted
           and not handed out. Another task has to take them meanwhile. None: it does not wait.
         """
-        block = self._start_block(AsyncBlock, max_workers, max_per_host, deadline)
-        return AsyncParallel(block, self._engine, self._receiver(), window)
+        depth = _depth()
+        block = self._start(AsyncBlock, max_workers, max_per_host, deadline, depth > 0)
+        return AsyncParallel(block, self._engine, self._receiver(), window, depth)
 
     async def close(self) -> None:
         """
@@ -184,45 +204,49 @@ class AsyncClient(
         Delivered streams of plain calls stay readable. May be called again.
         """
         self._engine.closed = True
-        # It waits for threads, and takes locks.
-        await in_own_thread(self._engine.close)
+        await finish(self._close)
+
+    async def _close(self) -> None:
+        """It waits for threads, and takes locks: a thread that is none of those does it."""
+        loop = Loop.current()
+        closing = Errand(loop, self._engine.close)
+        start_thread(closing)
+        try:
+            await closing.wait()
+        except RuntimeError:
+            if not closing.was_refused:
+                raise
+            # Without a thread to wait in, it ends all the same.
+            ending = Errand(loop, self._engine.end_now)
+            self._engine.here().workers.call_soon(ending)
+            await ending.wait()
 
     aclose = close
 
     # How they are made.
 
-    def _start_block(
-        self,
-        block_class: type[_Block],
-        max_workers: int | None,
-        max_per_host: int | None,
-        deadline: float | None,
-    ) -> _Block:
-        block = self._start(block_class, max_workers, max_per_host, deadline)
-        block.readers = self._engine.here().readers
-        return block
-
     def _submitter(self) -> Submitter:
         """For one plain call."""
         self._engine.check_open()
-        block = self._plain
-        # On a worker, in a hook that runs an event loop of its own, it has threads of its own.
-        if block is None or block.pid != os.getpid() or Workers.current() is not None:
-            block = self._start_block(PlainBlock, self.max_workers, None, None)
-            if Workers.current() is None:
-                self._plain = block
-        return Submitter(block, self._engine, self._receiver(), Loop.current())
+        depth = _depth()
+        key = (os.getpid(), depth)
+        block = self._plain.get(key)
+        if block is None:
+            new = self._start(PlainBlock, self.max_workers, None, None, depth > 0)
+            block = self._plain.setdefault(key, new)
+        return Submitter(block, self._engine, self._receiver(), Loop.current(), depth=depth)
 
     def _threads(self) -> Threads:
-        state = self._engine.here()
-        return Threads(state.readers, state.workers)
+        return Threads(self._engine.here().readers)
 
     def _receiver(self) -> typing.Callable[[Response], AsyncResponse]:
         pid = os.getpid()
         receiver = self._receivers.get(pid)
         if receiver is None:
+            # Without a reference to this client, which would be a cycle, and keep it as long as
+            # somebody keeps a response.
             receiver = self._receivers[pid] = functools.partial(
-                AsyncResponse._of, threads=self._threads(), following=self._follow
+                _received, self._threads(), weakref.ref(self)
             )
         return receiver
 
@@ -231,7 +255,7 @@ class AsyncClient(
         source = response._source
         assert source is not None
         step = functools.partial(source._follow.step, source)
-        request, settings = await self._threads().call(step)
+        request, settings = await call_apart(step)
         pending = self._submitter().submit(request, settings, response.tag)
         new = await pending.get_response()
         new.history = [*response.history, response]
@@ -243,3 +267,44 @@ class AsyncClient(
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
+
+    if not typing.TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> typing.Any:
+            if name == "stream":
+                raise AttributeError(
+                    "it is `async with await client.get(url, stream=True) as response`"
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+        def __enter__(self) -> typing.NoReturn:
+            raise TypeError("an AsyncClient is closed by awaiting: use `async with`")
+
+        def __exit__(self, *exc_info: object) -> None: ...
+
+
+def _depth() -> int:
+    """
+    How many requests wait for the one that is made here: that of an app, of a dispatcher or of a
+    hook which makes requests itself. What waits for it holds a worker, so it must not need one of
+    the same: each depth has its own.
+    """
+    whose = caller.get(None)
+    if whose is not None:
+        return whose.depth + 1
+    return 0 if Workers.current() is None else 1
+
+
+def _received(
+    threads: Threads, client: weakref.ref[AsyncClient], response: Response
+) -> AsyncResponse:
+    if not (response.is_redirect and response._follow is not None):
+        return AsyncResponse._of(response, threads)
+
+    async def follow(redirect: AsyncResponse) -> AsyncResponse:
+        there = client()
+        if there is None:
+            raise ClientClosed("the client of this response is gone; keep it, to follow redirects")
+        return await there._follow(redirect)
+
+    return AsyncResponse._of(response, threads, follow)

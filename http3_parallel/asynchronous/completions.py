@@ -53,11 +53,16 @@ class AsyncCompletions:
     """
 
     def __init__(
-        self, block: AsyncBlock, loop: Loop, receive: _Receive, window: int | None = None
+        self,
+        block: AsyncBlock,
+        loop: Loop,
+        receive: _Receive,
+        window: int | None = None,
+        depth: int = 0,
     ) -> None:
         self._block = block
         self.loop = loop
-        self.caller = Caller(loop)
+        self.caller = Caller(loop, depth)
         self.received = receive
         self._window = window
         #: Neither handed out nor claimed, whatever their state. A dict, as an ordered set.
@@ -130,9 +135,14 @@ class AsyncCompletions:
             event.set()
 
     def _wake_all(self) -> None:
-        for event in [*self._takers, *self._waiting_for_room]:
+        for event in self._takers:
             event.set()
         self._takers.clear()
+        self._wake_waiting_for_room()
+
+    def _wake_waiting_for_room(self) -> None:
+        for event in self._waiting_for_room:
+            event.set()
         self._waiting_for_room.clear()
 
     def _make_room(self) -> None:
@@ -162,8 +172,17 @@ class AsyncCompletions:
         self._open[pending] = None
         return pending
 
+    def check_loop(self) -> None:
+        """What waits here is woken by that loop only."""
+        if Loop.current() is not self.loop:
+            raise RuntimeError(
+                "an asynchronous block, and its handles, belong to the event loop in which the "
+                "block was first used; open another here: an AsyncClient may be used from several"
+            )
+
     async def admit(self, pending: AsyncPendingResponse) -> AsyncPendingResponse:
         """Wait until there is room for it. If that is cancelled, so is the request."""
+        self.check_loop()
         try:
             await self._pace()
             while not (self.has_room or pending._has_ended) and self._block.usable:
@@ -198,6 +217,7 @@ class AsyncCompletions:
         The next one to complete; see `AsyncParallel.next_response`. `end`, on the clock of
         `time.monotonic`, is when `timeout` runs out, if that does not begin now.
         """
+        self.check_loop()
         if timeout is not None and end is None:
             end = time.monotonic() + timeout
         await self._pace()
@@ -230,9 +250,12 @@ class AsyncCompletions:
 
     async def wait_for(self, pending: AsyncPendingResponse, timeout: float | None) -> None:
         """Claim `pending`, and wait until it has ended; see its `get_response`."""
-        await self._pace()
-        if not pending._has_ended:
+        self.check_loop()
+        if pending._has_ended:
+            await self._pace()
+        else:
             await self._wait_for_end(pending, timeout)
+        pending._was_had = True
         if pending in self._open:
             self._remove(pending)
             self._make_room()
@@ -243,6 +266,7 @@ class AsyncCompletions:
         pending._events.append(event)
         self._remove(pending)
         try:
+            await self._pace()
             await self._sleep(event, end)
         except BaseException:
             pending._events.remove(event)
@@ -261,8 +285,8 @@ class AsyncCompletions:
             )
 
     def _give_back(self, pending: AsyncPendingResponse) -> None:
-        """Who claimed it does not have it."""
-        if pending.cancelled():
+        """Who claimed it does not have it, and nobody else does."""
+        if pending.cancelled() or pending._was_had:
             return
         self._open[pending] = None
         if pending._has_ended:
@@ -284,7 +308,7 @@ class AsyncCompletions:
                 self._remove(pending)
                 pending._wake()
         if handles:
-            self._make_room()
+            self._wake_waiting_for_room()
             self._block.cancel_soon(handles)
 
     def cancel_all(self, error: Callable[[PendingResponse], HTTPError] = cancelled) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import typing
 
@@ -78,8 +79,9 @@ async def _answer(
     try:
         await conversation.tell(response)
         if response._stream is not None:
-            async for piece in response.raw():
-                await conversation.tell(piece)
+            async with contextlib.aclosing(typing.cast(typing.Any, response.raw())) as pieces:
+                async for piece in pieces:
+                    await conversation.tell(piece)
     finally:
         await response.close()
 

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import _thread
 import contextvars
-import functools
 import threading
 import typing
 from collections.abc import Callable
 
 import anyio
-import anyio.to_thread
 
 from ..exceptions import WorkersUnavailable
-from ..workers import Workers, guarded
+from ..workers import Job, Workers, guarded
 from .loops import Loop
 
-__all__ = ["Errand", "Threads", "in_own_thread"]
+__all__ = ["Errand", "Threads", "call_apart", "run_apart", "start_thread"]
 
 _T = typing.TypeVar("_T")
 
@@ -30,8 +28,9 @@ class Errand(typing.Generic[_T]):
     """
     One call, by a thread that is not here. A `Job` for `Workers`, or a call for their foreman.
 
-    * `give_up`: called in a thread, without waiting for anything, when the task has been cancelled:
-      while `function` runs, which it should wake, or else after.
+    * `give_up`: called in another thread when the task has been cancelled: while `function` runs,
+      which it should wake, or after. Without it, `function` is called even if nobody waits for it
+      any more.
     """
 
     __slots__ = (
@@ -71,7 +70,7 @@ class Errand(typing.Generic[_T]):
         self._begun = True
         function, self._function = self._function, None
         try:
-            if not self._abandoned and function is not None:
+            if function is not None and not (self._abandoned and self._give_up is not None):
                 self._result = self._context.run(function)
         except BaseException as error:
             self._error = error
@@ -91,14 +90,13 @@ class Errand(typing.Generic[_T]):
 
     # In the task.
 
-    async def wait(self, workers: Workers) -> _T:
-        """`workers`: whose foreman is there to wake others."""
+    async def wait(self) -> _T:
         try:
             await self._event.wait()
         except BaseException:
             self._abandoned = True
             if self._begun and self._give_up is not None:
-                workers.call_soon(self._give_up)
+                run_apart(self._give_up)
             raise
         error, self._error = self._error, None
         if error is None:
@@ -112,54 +110,70 @@ class Errand(typing.Generic[_T]):
 class Threads:
     """Those of a client that wait for whoever must not."""
 
-    __slots__ = ("_readers", "_workers")
+    __slots__ = ("_readers",)
 
-    def __init__(self, readers: Workers, workers: Workers) -> None:
+    def __init__(self, readers: Workers) -> None:
         self._readers = readers
-        self._workers = workers
 
-    async def call(
-        self, function: Callable[[], _T], give_up: Callable[[], object] | None = None
-    ) -> _T:
-        """`function()`, in a thread; see `Errand`."""
+    async def call(self, function: Callable[[], _T], give_up: Callable[[], object]) -> _T:
+        """`function()`, which reads a stream; see `Errand`."""
         errand = Errand(Loop.current(), function, give_up)
         self._readers.submit(errand)
         try:
-            return await errand.wait(self._workers)
+            return await errand.wait()
         except RuntimeError as error:
             if not errand.was_refused:
                 raise
             if not self._readers.stopped:
                 raise WorkersUnavailable(f"no thread could be started: {error}") from error
         # The client is closed, and what it delivered can still be read.
-        return await anyio.to_thread.run_sync(function, abandon_on_cancel=True)
-
-    async def call_quick(self, function: Callable[[], _T]) -> _T:
-        """The same for what does not wait, but takes locks."""
-        errand = Errand(Loop.current(), function)
-        self._workers.call_soon(errand)
-        return await errand.wait(self._workers)
+        return await call_apart(function, give_up)
 
 
-async def in_own_thread(function: Callable[[], _T]) -> _T:
-    """`function()`, in a thread made for it: for what ends all others. Cannot be cancelled."""
-    errand = Errand(Loop.current(), function)
-    thread = threading.Thread(target=errand, name="http3_parallel closing", daemon=True)
-    # ``Thread.start()`` waits until it runs; so another one, which nothing waits for, calls it.
-    _thread.start_new_thread(functools.partial(_start, thread, errand), ())
-    with anyio.CancelScope(shield=True):
-        await errand._event.wait()
-    error = errand._error
-    if error is not None:
-        try:
-            raise error
-        finally:
-            del error
-    return typing.cast(_T, errand._result)
+async def call_apart(function: Callable[[], _T], give_up: Callable[[], object] | None = None) -> _T:
+    """The same in a thread of its own, which need not wait until others have read their streams."""
+    errand = Errand(Loop.current(), function, give_up)
+    start_thread(errand)
+    try:
+        return await errand.wait()
+    except RuntimeError as error:
+        if not errand.was_refused:
+            raise
+        raise WorkersUnavailable(f"no thread could be started: {error}") from error
 
 
-def _start(thread: threading.Thread, errand: Errand[typing.Any]) -> None:
+class _Call:
+    """A `Job` that nobody waits for. Without a thread, it is done at once: it must be done."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self._function = function
+
+    def __call__(self) -> None:
+        guarded(self._function)
+
+    def refused(self, error: BaseException) -> None:
+        guarded(self._function)
+
+
+def run_apart(function: Callable[[], object]) -> None:
+    """Have a thread call it."""
+    start_thread(_Call(function))
+
+
+def start_thread(job: Job) -> None:
+    """Run it in a thread made for it. Waits for nothing; refused if there is none to be had."""
+    thread = threading.Thread(target=job, name="http3_parallel errand", daemon=True)
+    try:
+        # ``Thread.start()`` waits until it runs; so another one, which nothing waits for, calls it.
+        _thread.start_new_thread(_start, (thread, job))
+    except RuntimeError as error:
+        job.refused(error)
+
+
+def _start(thread: threading.Thread, job: Job) -> None:
     try:
         thread.start()
     except RuntimeError:  # no more threads: this one is
-        errand()
+        job()

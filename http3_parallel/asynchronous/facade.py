@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import os
 import time
 import typing
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
@@ -19,9 +20,10 @@ from ..pending import PendingResponse
 from ..running import left
 from ..settings import Settings
 from .block import AsyncBlock
+from .bridge import CLEANUP_SECONDS
 from .completions import AsyncCompletions
 from .engine import AsyncEngine, Draft
-from .loops import Loop, RootTask
+from .loops import Loop, RootTask, finish
 from .methods import AsyncBodyOptions, AsyncRequestMethods
 from .pending import AsyncPendingResponse
 from .requests import AsyncRequest
@@ -49,8 +51,9 @@ class Submitter:
         receive: _Receive,
         loop: Loop,
         window: int | None = None,
+        depth: int = 0,
     ) -> None:
-        self.completions = AsyncCompletions(block, loop, receive, window)
+        self.completions = AsyncCompletions(block, loop, receive, window, depth)
         self._block = block
         self._engine = engine
 
@@ -135,6 +138,7 @@ class AsyncParallel(AsyncRequestMethods[AsyncPendingResponse]):
         engine: AsyncEngine,
         receive: _Receive,
         window: int | None = None,
+        depth: int = 0,
     ) -> None:
         if not isinstance(block, AsyncBlock):
             raise TypeError("an asynchronous block is opened by AsyncClient.parallel()")
@@ -142,6 +146,7 @@ class AsyncParallel(AsyncRequestMethods[AsyncPendingResponse]):
         self._engine = engine
         self._receive = receive
         self._window = check_count("window", window, 1)
+        self._depth = depth
         self._submitter: Submitter | None = None
 
     def _open_here(self) -> Submitter:
@@ -153,13 +158,15 @@ class AsyncParallel(AsyncRequestMethods[AsyncPendingResponse]):
         submitter = self._submitter
         if submitter is None:
             self._submitter = submitter = Submitter(
-                self._block, self._engine, self._receive, Loop.current(), self._window
+                self._block,
+                self._engine,
+                self._receive,
+                Loop.current(),
+                self._window,
+                self._depth,
             )
-        elif submitter.completions.loop is not Loop.current():
-            raise RuntimeError(
-                "an asynchronous block belongs to the event loop in which it was first used; "
-                "open another here: an AsyncClient may be used from several"
-            )
+        else:
+            submitter.completions.check_loop()
         return submitter
 
     def request(
@@ -258,7 +265,7 @@ class AsyncParallel(AsyncRequestMethods[AsyncPendingResponse]):
         window = 2 * self._block.max_workers if size is None else size
         self._block.check_options(options)
         loop = submitter.completions.loop
-        own = Submitter(self._block, self._engine, self._receive, loop, window)
+        own = Submitter(self._block, self._engine, self._receive, loop, window, self._depth)
         return AsyncMap(own, requests, options)
 
     def cancel(self) -> None:
@@ -276,16 +283,36 @@ class AsyncParallel(AsyncRequestMethods[AsyncPendingResponse]):
         no worker is busy for it. Code of the user's that runs in a worker, or in a task, is not
         waited for. May be called again; whoever waits on the block is woken.
         """
-        loop = self._here().completions.loop
-        every = self._block.completions.alive()
-        with anyio.CancelScope(shield=True):
-            for completions in every:
+        if os.getpid() != self._block.pid:
+            return  # it is the parent's
+        try:
+            await self._leave()
+        except BaseException:
+            self._block.end_soon()  # interrupted, perhaps before it did anything
+            raise
+
+    async def _leave(self) -> None:
+        here = Loop.current()
+        tasks: list[RootTask] = []
+        for completions in self._block.completions.alive():
+            if completions.loop is here:
                 completions.cancel_all(left)
+                tasks += completions.caller.tasks
+                for task in tasks:
+                    task.cancel()
+            else:  # left behind by a loop that has ended, most likely
+                completions.loop.call_soon(functools.partial(completions.cancel_all, left))
+
+        async def leave() -> None:
             with anyio.move_on_after(_DRAIN_SECONDS):
-                await self._block.aclose(loop)
+                await self._block.aclose(here)
             with anyio.move_on_after(_TASK_SECONDS):
-                for task in [task for completions in every for task in completions.caller.tasks]:
+                for task in tasks:
                     await task.wait()
+
+        if self._block.end_at_once() and not tasks:
+            return
+        await finish(leave)
 
     close = aclose
 
@@ -300,7 +327,18 @@ class AsyncParallel(AsyncRequestMethods[AsyncPendingResponse]):
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await self.aclose()
+        try:
+            await self.aclose()
+        except BaseException:
+            self._block.end_soon()
+            raise
+
+    if not typing.TYPE_CHECKING:
+
+        def __enter__(self) -> typing.NoReturn:
+            raise TypeError("an asynchronous block is left by awaiting: use `async with`")
+
+        def __exit__(self, *exc_info: object) -> None: ...
 
 
 class _AsCompleted(AsyncIterator[AsyncPendingResponse]):
@@ -339,7 +377,14 @@ class AsyncMap(AsyncIterator[AsyncPendingResponse]):
 
     async def __anext__(self) -> AsyncPendingResponse:
         if self._task is None and not self._closed:
-            self._task = self._completions.loop.spawn(self._reader.read, contextvars.copy_context())
+            self._completions.check_loop()
+            tasks = self._completions.caller.tasks
+            self._task = task = self._completions.loop.spawn(
+                self._reader.read, contextvars.copy_context()
+            )
+            if not task.ended:
+                tasks.add(task)
+                task.on_end = functools.partial(tasks.discard, task)
         try:
             try:
                 return await self._completions.take(None)
@@ -353,15 +398,15 @@ class AsyncMap(AsyncIterator[AsyncPendingResponse]):
                 raise StopAsyncIteration from None
         except StopAsyncIteration:
             raise
-        except BaseException:
-            self._end()  # as a generator would
+        except Exception:  # a task that is cancelled here loses nothing
+            self._end()
             raise
 
     async def aclose(self) -> None:
         """End the requests that were started and not handed out. No more are read."""
         self._end()
         if self._task is not None:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(_TASK_SECONDS):
+            with anyio.move_on_after(_TASK_SECONDS, shield=True):
                 await self._task.wait()
 
     def _end(self) -> None:
@@ -414,7 +459,9 @@ class _Reader:
                 except StopAsyncIteration:
                     break
                 self._submit(item)
-        except Exception as error:
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as error:  # whatever it is, it is for who iterates
             # What has completed is handed out; the rest is of no more use.
             self._error = error
             completions.cancel_all()
@@ -423,7 +470,7 @@ class _Reader:
             completions.closed()
             close = getattr(items, "aclose", None)
             if close is not None:
-                with anyio.CancelScope(shield=True):
+                with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
                     await close()
 
     def _submit(self, item: object) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextvars
+import functools
 import logging
 import sys
 import threading
@@ -27,7 +28,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 import anyio.lowlevel
 
-__all__ = ["Loop", "RootTask"]
+__all__ = ["Loop", "RootTask", "finish"]
 
 _logger = logging.getLogger("http3_parallel")
 
@@ -59,11 +60,11 @@ class Loop:
                 "no event loop is running: an AsyncClient is used within one, of asyncio or trio; "
                 "elsewhere there is Client"
             ) from error
-        reference: weakref.ref[Loop] | None = getattr(_local, "loop", None)
-        loop = None if reference is None else reference()
+        # Those of a thread: it may go from one to another and back.
+        loops = _local.__dict__.setdefault("loops", weakref.WeakValueDictionary())
+        loop: Loop | None = loops.get(id(native))
         if loop is None or loop._native is not native:
-            loop = Loop(native)
-            _local.loop = weakref.ref(loop)
+            loops[id(native)] = loop = Loop(native)
         return loop
 
     # Called from any thread, also by finalizers and signal handlers.
@@ -74,12 +75,25 @@ class Loop:
 
     def flush(self) -> None:
         if self._calls and not self._scheduled:
-            self._scheduled = True
-            self._wake()
+            try:
+                self._scheduled = True
+                self._wake()
+            except BaseException:
+                self._scheduled = False  # interrupted: once too often does no harm
+                raise
 
     def call_soon(self, function: Callable[[], object]) -> None:
         self.post(function)
         self.flush()
+
+    @property
+    def is_trios(self) -> bool:
+        return not hasattr(self._native, "call_soon_threadsafe")
+
+    def is_over(self) -> bool:
+        """Whether it has ended. Wakes it, if not."""
+        self._wake()
+        return self.over
 
     def _wake(self) -> None:
         native = self._native
@@ -113,11 +127,13 @@ class Loop:
     ) -> RootTask:
         """Start a task in `context`, a copy for it alone. Nobody has to wait for it."""
         root = RootTask(function)
-        if hasattr(self._native, "call_soon_threadsafe"):
+        if not self.is_trios:
             # Before Python 3.11, create_task() takes no context, but copies the current one.
             task = context.run(self._native.create_task, root._run())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+            # One that is cancelled before its first step never gets to any of its own.
+            task.add_done_callback(root._end)
         else:
             trio: typing.Any = sys.modules["trio"]
             trio.lowlevel.spawn_system_task(root._run, context=context)
@@ -131,13 +147,17 @@ class RootTask:
     """
     A task of its own. It can be cancelled, and is when its loop ends. What it raises is logged:
     who has use for that catches it inside.
+
+    `on_end` is called when it has ended, even if it never ran.
     """
 
-    __slots__ = ("_cancelled", "_ended", "_function", "_scope", "_waiters")
+    __slots__ = ("_cancelled", "_function", "_scope", "_waiters", "ended", "on_end")
 
     def __init__(self, function: Callable[[], Awaitable[None]]) -> None:
         self._function: Callable[[], Awaitable[None]] | None = function
-        self._cancelled = self._ended = False
+        self._cancelled = False
+        self.ended: bool = False
+        self.on_end: Callable[[], object] | None = None
         # Made in the task: where this is made there may be none, and then anyio knows no loop.
         self._scope: anyio.CancelScope | None = None
         self._waiters: list[anyio.Event] = []
@@ -150,7 +170,7 @@ class RootTask:
 
     async def wait(self) -> None:
         """Until it has ended."""
-        if not self._ended:
+        if not self.ended:
             event = anyio.Event()
             self._waiters.append(event)
             await event.wait()
@@ -162,10 +182,58 @@ class RootTask:
             with anyio.CancelScope() as self._scope:
                 if not self._cancelled:
                     await function()
-        except Exception:
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException:
+            # Also those that would end the loop, which is not ours to end.
             _logger.exception("an exception that nobody asks for, in a task of http3_parallel")
         finally:
-            self._ended, self._scope = True, None
+            self._end()
+            del function
+
+    def _end(self, task: object = None) -> None:
+        if not self.ended:
+            self.ended, self._scope = True, None
             for event in self._waiters:
                 event.set()
-            del function
+            on_end, self.on_end = self.on_end, None
+            if on_end is not None:
+                on_end()
+
+
+async def finish(function: Callable[[], Awaitable[None]]) -> None:
+    """
+    Await it to its end, whatever cancels the calling task meanwhile: that is raised after. It
+    bounds itself.
+    """
+    loop = Loop.current()
+    task = loop.spawn(function, contextvars.copy_context())
+    await (_protected() if loop.is_trios else _wait_shielded)(task)
+
+
+async def _wait_shielded(task: RootTask) -> None:
+    interruption: BaseException | None = None
+    with anyio.CancelScope(shield=True):
+        while not task.ended:
+            try:
+                await task.wait()
+            except BaseException as error:  # asyncio's own cancel() minds no shield
+                interruption = error
+    if interruption is not None:
+        try:
+            raise interruption
+        finally:
+            del interruption
+
+
+@functools.lru_cache(None)
+def _protected() -> Callable[[RootTask], Awaitable[None]]:
+    """The same, for trio: a KeyboardInterrupt comes after, not while it enters its scope."""
+
+    async def wait_protected(task: RootTask) -> None:
+        await _wait_shielded(task)
+
+    trio: typing.Any = sys.modules["trio"]
+    protected: Callable[[RootTask], Awaitable[None]]
+    protected = trio.lowlevel.enable_ki_protection(wait_protected)
+    return protected

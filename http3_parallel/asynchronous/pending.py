@@ -50,12 +50,15 @@ class AsyncPendingResponse:
         "_handle",
         "_has_ended",
         "_response",
+        "_was_had",
     )
 
     def __init__(self, handle: LoopHandle, completions: AsyncCompletions) -> None:
         self._handle = handle
         self._completions = completions
         self._has_ended = False
+        # Whether get_response() has returned it, or raised.
+        self._was_had = False
         # By the loop; the handle may have ended otherwise by then.
         self._cancelled_by: Callable[[PendingResponse], HTTPError] | None = None
         self._error: HTTPError | None = None
@@ -117,6 +120,7 @@ class AsyncPendingResponse:
         A request cancelled this way is handed out by nobody; `get_response()` raises
         `RequestCancelled`.
         """
+        self._completions.check_loop()
         self._completions.cancel([self])
         return self.cancelled()
 
@@ -142,3 +146,13 @@ class AsyncPendingResponse:
         state = CANCELLED if self.cancelled() else self._handle._state
         what = repr(self._handle).partition(":")[2]
         return f"<AsyncPendingResponse {state}:{what}"
+
+    if not typing.TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> typing.Any:
+            if hasattr(AsyncResponse, name):
+                raise AttributeError(
+                    f"a handle has no {name!r}, its response has: `await pending.get_response()`; "
+                    "or `await client.get(...)`, for a request that is awaited at once"
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")

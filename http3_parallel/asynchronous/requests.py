@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 
 import anyio.to_thread
 
@@ -15,7 +15,7 @@ from ..models import (
     RequestFiles,
     URLTypes,
 )
-from ..models.bodies import AsyncSource
+from ..models.bodies import AsyncPieces, AsyncSource
 from ..models.requests import BaseRequest, Request
 
 __all__ = ["AsyncRequest", "AsyncRequestData", "SentRequest"]
@@ -83,23 +83,16 @@ class AsyncRequest(BaseRequest):
             self._source = None
         return self._content
 
-    async def stream(self) -> AsyncIterator[bytes | memoryview]:
+    def stream(self) -> AsyncIterator[bytes | memoryview]:
         """
         The body in pieces of at most 64 KiB, none of them empty. `StreamConsumed` is raised
         for an iterator's body the second time. What is no asynchronous iterable is read in a
-        thread.
+        thread. It has an `aclose()`, for an asynchronous body that is left early.
         """
         source = self._source
-        if source is None:
-            for piece in self._replace().stream():
-                yield piece
-        elif isinstance(source, AsyncSource):
-            async for piece in source.async_pieces():
-                yield piece
-        else:
-            pieces = source.pieces()
-            while (found := await anyio.to_thread.run_sync(next, pieces, None)) is not None:
-                yield found
+        if isinstance(source, AsyncSource):
+            return source.async_pieces()
+        return AsyncPieces(_Elsewhere(self._replace().stream(), source is not None))
 
     def copy(self) -> AsyncRequest:
         """
@@ -107,3 +100,22 @@ class AsyncRequest(BaseRequest):
         iterator can still be sent only once.
         """
         return self._of(self._replace())
+
+
+class _Elsewhere(AsyncIterator[typing.Any]):
+    """What a plain iterator gives, which may wait for a file."""
+
+    __slots__ = ("_may_wait", "_pieces")
+
+    def __init__(self, pieces: Iterator[typing.Any], may_wait: bool) -> None:
+        self._pieces = pieces
+        self._may_wait = may_wait
+
+    async def __anext__(self) -> typing.Any:
+        if self._may_wait:
+            piece = await anyio.to_thread.run_sync(next, self._pieces, None)
+        else:
+            piece = next(self._pieces, None)
+        if piece is None:
+            raise StopAsyncIteration
+        return piece

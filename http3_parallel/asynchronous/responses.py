@@ -13,7 +13,15 @@ import os
 import pathlib
 import types
 import typing
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+)
 
 import anyio
 import anyio.to_thread
@@ -21,7 +29,9 @@ import anyio.to_thread
 from ..exceptions import HTTPError, ResponseClosed, StreamConsumed
 from ..models import HeaderTypes, Request, Response
 from ..models.responses import BaseResponse
-from .errands import Threads
+from .bridge import CLEANUP_SECONDS
+from .errands import Threads, call_apart
+from .loops import finish
 from .requests import AsyncRequest
 
 __all__ = ["AsyncResponse", "AsyncResponseContent"]
@@ -194,16 +204,15 @@ class AsyncResponse(BaseResponse):
         stream = self._stream
         if stream is None or stream.closed:
             return
-        with anyio.CancelScope(shield=True):
-            if isinstance(stream, _OwnStream):
-                await stream.close()
-                return
+        await finish(self._close)
+
+    async def _close(self) -> None:
+        stream = self._stream
+        if isinstance(stream, _OwnStream):
+            await stream.close()
+        elif stream is not None:
             assert self._source is not None
-            assert self._threads is not None
-            if self._reading:  # which it only wakes
-                await self._threads.call_quick(self._source.close)
-            else:
-                await self._threads.call(self._source.close)
+            await call_apart(self._source.close)
 
     aclose = close
 
@@ -262,12 +271,15 @@ class AsyncResponse(BaseResponse):
         return _Pass(self, lambda response: iterator)
 
     async def _own_pieces(self, stream: _OwnStream) -> AsyncIterator[bytes]:
+        pieces = stream.pieces()
         try:
-            async for piece in stream.pieces():
+            async for piece in pieces:
                 yield piece
         except HTTPError as error:
             self._about(error)
             raise
+        finally:
+            await pieces.aclose()
 
     def __setstate__(self, state: dict[str, typing.Any]) -> None:
         super().__setstate__(state)
@@ -338,7 +350,7 @@ class _OwnStream:
     def on_close(self, callback: Callable[[], object]) -> None:
         self._callbacks.append(callback)
 
-    async def pieces(self) -> AsyncIterator[bytes]:
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
         if self.begun:
             raise StreamConsumed("the body was already iterated over, and was not kept")
         content = self._content
@@ -355,7 +367,7 @@ class _OwnStream:
                     if piece:
                         yield _checked(piece)
         finally:
-            with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
                 await self.close()
 
     async def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import inspect
 import io
 import json as jsonlib
 import typing
@@ -15,6 +16,7 @@ from .multipart import RequestFiles, encode_multipart
 from .queryparams import QueryParams
 
 __all__ = [
+    "AsyncPieces",
     "AsyncSource",
     "BodySource",
     "RequestData",
@@ -159,10 +161,32 @@ class AsyncSource(BodySource):
             )
         yield from _checked(iterate(self.take()))
 
-    async def async_pieces(self) -> AsyncIterator[bytes | memoryview]:
-        async for piece in self.take():
-            for part in _checked(iter((piece,))):
-                yield part
+    def async_pieces(self) -> AsyncPieces:
+        return AsyncPieces(self.take())
+
+
+class AsyncPieces(AsyncIterator[typing.Union[bytes, memoryview]]):
+    """
+    What `BodySource.pieces` yields, of an asynchronous iterable. Not a generator, which would have
+    to be closed where it is left.
+    """
+
+    __slots__ = ("_iterator", "_parts")
+
+    def __init__(self, iterable: AsyncIterable[typing.Any]) -> None:
+        self._iterator = iterable.__aiter__()
+        self._parts: Iterator[bytes | memoryview] = iter(())
+
+    async def __anext__(self) -> bytes | memoryview:
+        while (part := next(self._parts, None)) is None:
+            self._parts = _checked(iter((await self._iterator.__anext__(),)))
+        return part
+
+    async def aclose(self) -> None:
+        """Close what it iterates over, if that can be closed."""
+        close = getattr(self._iterator, "aclose", None)
+        if close is not None:
+            await close()
 
 
 class FileSource(BodySource):
@@ -256,6 +280,12 @@ def encode_body(
     if isinstance(data, (bytearray, memoryview)):
         return bytes(data), None
     if hasattr(data, "read"):
+        if _reads_asynchronously(data):
+            if may_await:
+                return AsyncSource(_AsyncFile(data)), None
+            raise TypeError(
+                "the file is asynchronous, and sent by a thread: give it to an AsyncClient"
+            )
         return _file_source(data), None
     pairs = _form_pairs(data)
     if pairs is not None:
@@ -288,7 +318,31 @@ def reads_files(data: object, files: RequestFiles | None) -> bool:
         parts += [item[-1] for item in files if isinstance(item, (list, tuple)) and item]
     # A tuple of file name and file, perhaps with more.
     parts = [part[1] if isinstance(part, tuple) and len(part) > 1 else part for part in parts]
-    return any(hasattr(part, "read") and not isinstance(part, io.BytesIO) for part in parts)
+    return any(
+        hasattr(part, "read")
+        and not isinstance(part, io.BytesIO)
+        and not _reads_asynchronously(part)
+        for part in parts
+    )
+
+
+def _reads_asynchronously(file: typing.Any) -> bool:
+    return inspect.iscoroutinefunction(file.read)
+
+
+class _AsyncFile(AsyncIterator[bytes]):
+    """From where it stands: its position is known only to who awaits it."""
+
+    __slots__ = ("_file",)
+
+    def __init__(self, file: typing.Any) -> None:
+        self._file = file
+
+    async def __anext__(self) -> bytes:
+        piece: bytes = await self._file.read(PIECE_SIZE)
+        if not piece:
+            raise StopAsyncIteration
+        return piece
 
 
 def _encode_json(value: object) -> bytes:

@@ -1,6 +1,8 @@
 """
-Interrupts itself, many times, while an event loop uses an asynchronous block; ends with status 0 and
-no output if each trial went as promised. ``python interrupted_async.py KIND SCENARIO TRIALS SEED``
+Interrupts itself, many times, while an event loop uses an asynchronous block; ends with status 0
+and no output if each trial went as promised.
+
+    python interrupted_async.py KIND SCENARIO TRIALS SEED
 
 SIGINT is sent by another process, so that it comes at any instant. asyncio makes a cancellation of
 it, but before Python 3.11 it strikes wherever the loop is, and so it does in a task of trio.
@@ -16,10 +18,10 @@ import typing
 from collections.abc import AsyncIterator
 
 import anyio
+from interrupted import BASE, LONGEST, PATIENCE, Interrupter, Pausing, wait_until_nothing_in_flight
 
 import event_loops
 import http3_parallel as http3
-from interrupted import BASE, LONGEST, PATIENCE, Interrupter, Pausing, wait_until_nothing_in_flight
 
 
 async def submit(client: http3.AsyncClient) -> None:
