@@ -273,6 +273,7 @@ class Driver:
             self._context.abort.check()
         finally:
             response.close()
+            response._drop()
 
     def _complete(self, error: Exception) -> None:
         if isinstance(error, HTTPError):

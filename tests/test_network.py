@@ -26,7 +26,7 @@ from http3_parallel.config import PoolLimits, SSLConfig, TimeoutConfig
 from http3_parallel.dispatch import Context, NetworkDispatch, exchange, sockets
 from http3_parallel.dispatch.connections import Connection
 from http3_parallel.dispatch.exchange import read_error
-from http3_parallel.dispatch.heads import BrokenHead, ResponseReader
+from http3_parallel.dispatch.http11 import BrokenHead, ResponseReader
 from http3_parallel.exceptions import (
     CertificateError,
     ClientClosed,
@@ -1104,22 +1104,16 @@ def test_a_request_whose_response_had_begun_is_sent_once(net: Net) -> None:
         assert [request.method for request in server.requests] == ["GET", "DELETE"]
 
 
-class BreakingSocket(io.RawIOBase):
-    """Has `data` and is then reset. Stands in for a socket, and for its file."""
+class BreakingSocket:
+    """Has `data` and is then reset."""
 
     def __init__(self, data: bytes) -> None:
         self._data = io.BytesIO(data)
 
-    def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(self)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: typing.Any) -> int:
-        if not (count := self._data.readinto(buffer)):
+    def recv(self, size: int) -> bytes:
+        if not (data := self._data.read(size)):
             raise ConnectionResetError(errno.ECONNRESET, "reset")
-        return count
+        return data
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,8 @@ from time import perf_counter
 import pytest
 
 import http3_parallel as http3
-from http3_parallel.dispatch import Context, Dispatcher, NetworkDispatch, sockets
-from http3_parallel.dispatch.connections import _Steps
-from http3_parallel.dispatch.heads import ResponseReader
+from http3_parallel.dispatch import Context, Dispatcher, NetworkDispatch, exchange, sockets
+from http3_parallel.dispatch.http11 import ResponseReader
 from http3_parallel.exceptions import ConnectError, HTTPError, IncompleteRead
 from http3_parallel.models import Request, Response, Timings
 from servers import PATIENCE, HangingResolver, Peer, RawServer, Site
@@ -255,9 +254,9 @@ def test_the_answer_begins_with_its_first_byte_not_with_the_end_of_its_head(
     begun, released = threading.Event(), threading.Event()
 
     class Watched(ResponseReader):
-        def _read_status(self) -> tuple[str, int, str]:
+        def _read_status(self, buffer: bytes, place: int) -> None:
             begun.set()
-            return super()._read_status()
+            super()._read_status(buffer, place)
 
     def hesitate(peer: Peer) -> None:
         peer.read_request()
@@ -266,7 +265,7 @@ def test_the_answer_begins_with_its_first_byte_not_with_the_end_of_its_head(
         peer.send(pieces[1])
         peer.wait_closed()
 
-    monkeypatch.setattr(_Steps, "response_class", Watched)
+    monkeypatch.setattr(exchange, "ResponseReader", Watched)
     with RawServer(hesitate) as server:
         context = watched(net)
         running = start(net, server.url, context)

@@ -5,9 +5,7 @@ What the dispatcher uses of urllib3 and `http.client` beyond their documentation
 
 from __future__ import annotations
 
-import http.client
 import inspect
-import io
 import pathlib
 import re
 import socket
@@ -22,8 +20,8 @@ import urllib3.util
 from urllib3.util.ssltransport import SSLTransport
 
 import http3_parallel
-from http3_parallel.dispatch import connections, heads
-from servers import PATIENCE, RawServer, json_ok
+from http3_parallel.dispatch import connections
+from servers import RawServer, json_ok
 
 
 @pytest.fixture
@@ -166,98 +164,3 @@ def test_is_connected_tells_whether_there_is_something_to_read() -> None:
     theirs.close()
     assert http.is_connected is False
     http.close()
-
-
-def read(data: bytes) -> tuple[heads.ResponseReader, bytes]:
-    """A response and its body, by way of `getresponse`, as the exchange does."""
-    ours, theirs = socket.socketpair()
-    ours.settimeout(PATIENCE)
-    with theirs:
-        theirs.sendall(data)
-        theirs.shutdown(socket.SHUT_WR)
-        plain = connections._Plain("example.com")
-        plain.sock = ours
-        plain.putrequest("GET", "/", skip_host=True, skip_accept_encoding=True)
-        plain.endheaders()
-        assert theirs.recv(1024) == b"GET / HTTP/1.1\r\n\r\n"
-        reader = http.client.HTTPConnection.getresponse(plain)
-        assert isinstance(reader, heads.ResponseReader)
-        pieces = []
-        while piece := reader.read_piece(7):
-            pieces.append(piece)
-        assert reader.isclosed()
-        plain.close()
-    return reader, b"".join(pieces)
-
-
-@pytest.mark.parametrize(
-    ("framing", "body"),
-    [
-        (b"Content-Length: 12\r\n", b"hello, world"),
-        (b"Connection: close\r\n", b"hello, world"),
-        (b"Transfer-Encoding: chunked\r\n", b"5\r\nhello\r\n7\r\n, world\r\n0\r\nA: b\r\n\r\n"),
-    ],
-)
-def test_getresponse_builds_our_reader(framing: bytes, body: bytes) -> None:
-    interim = b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n"
-    answer = b"HTTP/1.1 200 Fine\r\nX: 1\r\n" + framing + b"\r\n" + body
-    reader, content = read(interim + answer)
-    assert reader.status == 200
-    assert reader.raw_headers[0] == (b"X", b"1")
-    assert content == b"hello, world"
-
-
-def test_putheader_takes_bytes_and_sends_them_as_they_are() -> None:
-    ours, theirs = socket.socketpair()
-    with theirs:
-        plain = connections._Plain("example.com")
-        plain.sock = ours
-        plain.putrequest("GET", "/", skip_host=True, skip_accept_encoding=True)
-        plain.putheader(typing.cast(typing.Any, b"x-utf"), typing.cast(typing.Any, b"\xc3\xa9"))
-        plain.endheaders()
-        assert theirs.recv(1024) == b"GET / HTTP/1.1\r\nx-utf: \xc3\xa9\r\n\r\n"
-        assert plain.taken > 0
-        plain.close()
-
-
-def test_a_closed_connection_is_not_opened_behind_our_back() -> None:
-    plain = connections._Plain("example.com")
-    plain.putrequest("GET", "/", skip_host=True, skip_accept_encoding=True)
-    with pytest.raises(AttributeError):
-        plain.endheaders()
-
-
-@pytest.mark.parametrize("name", ["_read_status", "_read_next_chunk_size", "_safe_read"])
-def test_http_client_still_calls_what_is_extended(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    called = []
-    original = getattr(heads.ResponseReader, name)
-
-    def note(self: heads.ResponseReader, *args: object) -> object:
-        called.append(name)
-        return original(self, *args)
-
-    monkeypatch.setattr(heads.ResponseReader, name, note)
-    read(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n")
-    assert called
-
-
-def test_trailers_and_the_end_go_through_what_is_extended() -> None:
-    for name in ("_read_and_discard_trailer", "_close_conn"):
-        assert name in vars(http.client.HTTPResponse)
-    reader, content = read(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na" + b"surplus")
-    assert content == b"a"
-    assert reader.has_surplus
-
-
-def test_a_file_object_of_ours_keeps_the_socket_open() -> None:
-    ours, theirs = socket.socketpair()
-    hold = ours.makefile("rb", 0)
-    assert isinstance(hold, io.RawIOBase)
-    ours.close()
-    # http.client has closed it, but the descriptor is still this connection's.
-    assert ours.fileno() >= 0
-    hold.close()
-    assert ours.fileno() == -1
-    theirs.close()

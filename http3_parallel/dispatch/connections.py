@@ -333,7 +333,7 @@ class Connection:
         return None if self.http is None else self.http.sock
 
     def send(self, data: bytes | memoryview) -> None:
-        """All of it. The first call of the socket tells how much was taken: if it raises, nothing."""
+        """All of it. The first call of the socket tells how much was taken; if it raises, none."""
         sock = self.sock
         if not self.taken:
             self.taken = count = sock.send(data)

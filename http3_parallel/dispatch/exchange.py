@@ -32,7 +32,6 @@ from ..exceptions import (
 from ..models import Request, Timings
 from .connections import Connection
 from .http11 import (
-    BadMessage,
     BadStatusLine,
     Disconnected,
     OversizedMessage,

@@ -140,7 +140,6 @@ class NetworkDispatch(Dispatcher):
             )
             reader = exchange.run()
             abort.phase = "reading the body"
-            whole = None if context.stream else reader.take_whole()
             content: bytes | ResponseBody | None = None
             if not (context.stream and reader.length):
                 content = reader.take_whole()

@@ -110,6 +110,11 @@ class ReceivedBody:
         if self._stream is not None:
             self._stream.limit(seconds)
 
+    def _drop(self) -> None:
+        """Do not keep a body that has come with the head, and that nobody wants."""
+        if self._raw:
+            self._raw = self._content = None
+
     @property
     def is_closed(self) -> bool:
         """Whether the connection is no longer needed: all is here, or given up."""
