@@ -53,7 +53,7 @@ class Submitter:
         window: int | None = None,
         depth: int = 0,
     ) -> None:
-        self.completions = AsyncCompletions(block, loop, receive, window, depth)
+        self.completions: AsyncCompletions = AsyncCompletions(block, loop, receive, window, depth)
         self._block = block
         self._engine = engine
 

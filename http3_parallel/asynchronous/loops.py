@@ -203,12 +203,22 @@ class RootTask:
 
 async def finish(function: Callable[[], Awaitable[None]]) -> None:
     """
-    Await it to its end, whatever cancels the calling task meanwhile: that is raised after. It
-    bounds itself.
+    Await it to its end, whatever cancels the calling task meanwhile: that is raised after, or else
+    what it raises. It bounds itself.
     """
+    failures: list[Exception] = []
+
+    async def run() -> None:
+        try:
+            await function()
+        except Exception as error:
+            failures.append(error)
+
     loop = Loop.current()
-    task = loop.spawn(function, contextvars.copy_context())
+    task = loop.spawn(run, contextvars.copy_context())
     await (_protected() if loop.is_trios else _wait_shielded)(task)
+    if failures:
+        raise failures.pop()
 
 
 async def _wait_shielded(task: RootTask) -> None:
