@@ -24,7 +24,7 @@ import anyio
 
 from ..aborting import Abort, Signal
 from ..exceptions import RequestCancelled, ResponseClosed, StreamError
-from .loops import Loop, RootTask
+from .loops import Loop, RootTask, is_interrupt
 
 __all__ = ["CLEANUP_SECONDS", "END", "Caller", "Conversation", "caller", "iterate"]
 
@@ -194,6 +194,8 @@ class Conversation:
             raise
         except BaseException as error:  # whatever it is, it is the request's
             failure = error
+            if is_interrupt(error):
+                raise
         finally:
             self._end_with(failure)
             del speak, failure
