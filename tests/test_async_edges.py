@@ -195,6 +195,25 @@ async def test_an_error_that_was_passed_on_leaves_the_coroutine_it_came_by_alone
     assert state == ["went on"]
 
 
+async def test_what_closing_a_response_raises_comes_out_of_it() -> None:
+    class Failing:
+        def __iter__(self) -> typing.Iterator[bytes]:
+            return iter([b"body"])
+
+        def close(self) -> None:
+            raise ZeroDivisionError("of the body")
+
+    class Own(http3.Dispatcher):
+        def send(self, request: http3.Request, context: http3.Context) -> http3.Response:
+            return http3.Response(200, content=Failing(), request=request)
+
+    async with http3.AsyncClient(dispatch=Own()) as client:
+        response = await client.get(URL, stream=True)
+        with pytest.raises(ZeroDivisionError, match="of the body"):
+            await response.close()
+        assert response.is_closed
+
+
 # Requests within requests.
 
 

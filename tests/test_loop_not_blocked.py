@@ -6,7 +6,6 @@ import io
 import pathlib
 import queue
 import socket
-import sys
 import threading
 import time
 import typing
@@ -198,8 +197,6 @@ class Blocking:
     "what", ["lock", "rlock", "queue", "socket", "resolver", "file", "sleep", "start", "join"]
 )
 def test_what_would_block_is_found(what: str, tmp_path: pathlib.Path) -> None:
-    if what == "sleep" and sys.version_info < (3, 11):
-        pytest.skip("the event is new in Python 3.11")
     (tmp_path / "file").write_text("")
     one, other = socket.socketpair()
     with one, other, watching() as watch:

@@ -24,7 +24,7 @@ import anyio
 
 from ..aborting import Abort, Signal
 from ..exceptions import RequestCancelled, ResponseClosed, StreamError
-from .loops import Loop, RootTask
+from .loops import Loop, RootTask, is_interrupt
 
 __all__ = ["CLEANUP_SECONDS", "END", "Caller", "Conversation", "caller", "iterate"]
 
@@ -43,9 +43,9 @@ class Caller:
     __slots__ = ("depth", "loop", "tasks")
 
     def __init__(self, loop: Loop, depth: int = 0) -> None:
-        self.loop = loop
+        self.loop: Loop = loop
         #: How many requests wait for this one to be made, by code that answers them.
-        self.depth = depth
+        self.depth: int = depth
         #: Touched by the loop alone.
         self.tasks: set[RootTask] = set()
 
@@ -106,7 +106,10 @@ class Conversation:
                 # In this order: what was told before the end is there once that is.
                 ended = self._ended
                 if self._told:
-                    item = self._told.popleft()
+                    try:
+                        item = self._told.popleft()
+                    except IndexError:  # closed meanwhile, by another thread
+                        continue
                     taken = self._taken
                     if taken is not None:
                         self._loop.call_soon(taken.set)
@@ -191,6 +194,8 @@ class Conversation:
             raise
         except BaseException as error:  # whatever it is, it is the request's
             failure = error
+            if is_interrupt(error):
+                raise
         finally:
             self._end_with(failure)
             del speak, failure

@@ -61,9 +61,9 @@ class AsyncCompletions:
         depth: int = 0,
     ) -> None:
         self._block = block
-        self.loop = loop
-        self.caller = Caller(loop, depth)
-        self.received = receive
+        self.loop: Loop = loop
+        self.caller: Caller = Caller(loop, depth)
+        self.received: _Receive = receive
         self._window = window
         #: Neither handed out nor claimed, whatever their state. A dict, as an ordered set.
         self._open: dict[AsyncPendingResponse, None] = {}
@@ -77,7 +77,7 @@ class AsyncCompletions:
         self._waiting_for_room: dict[anyio.Event, None] = {}
         self._steps = 0
         #: Whether more may be submitted although nothing is open: there is something to wait for.
-        self.expecting = False
+        self.expecting: bool = False
         block.completions.add(self)
 
     # Called by the block, from any thread: what the synchronous side does in place of this is

@@ -60,7 +60,7 @@ class Errand(typing.Generic[_T]):
         self._begun = self._abandoned = False
         self._result: _T | None = None
         #: Whether there was no thread for it.
-        self.was_refused = False
+        self.was_refused: bool = False
         self._error: BaseException | None = None
 
     # In a thread.

@@ -23,7 +23,7 @@ from .block import AsyncBlock
 from .bridge import CLEANUP_SECONDS
 from .completions import AsyncCompletions
 from .engine import AsyncEngine, Draft
-from .loops import Loop, RootTask, finish
+from .loops import Loop, RootTask, finish, is_interrupt
 from .methods import AsyncBodyOptions, AsyncRequestMethods
 from .pending import AsyncPendingResponse
 from .requests import AsyncRequest
@@ -53,7 +53,7 @@ class Submitter:
         window: int | None = None,
         depth: int = 0,
     ) -> None:
-        self.completions = AsyncCompletions(block, loop, receive, window, depth)
+        self.completions: AsyncCompletions = AsyncCompletions(block, loop, receive, window, depth)
         self._block = block
         self._engine = engine
 
@@ -465,6 +465,8 @@ class _Reader:
             # What has completed is handed out; the rest is of no more use.
             self._error = error
             completions.cancel_all()
+            if is_interrupt(error):
+                raise
         finally:
             completions.expecting = False
             completions.closed()

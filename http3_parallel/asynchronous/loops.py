@@ -28,7 +28,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 import anyio.lowlevel
 
-__all__ = ["Loop", "RootTask", "finish"]
+__all__ = ["Loop", "RootTask", "finish", "is_interrupt"]
 
 _logger = logging.getLogger("http3_parallel")
 
@@ -184,7 +184,9 @@ class RootTask:
                     await function()
         except anyio.get_cancelled_exc_class():
             raise
-        except BaseException:
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             # Also those that would end the loop, which is not ours to end.
             _logger.exception("an exception that nobody asks for, in a task of http3_parallel")
         finally:
@@ -201,14 +203,32 @@ class RootTask:
                 on_end()
 
 
+def is_interrupt(error: BaseException) -> bool:
+    """
+    Whether it is a Ctrl-C that struck in a task of ours, as it may in asyncio before Python 3.11:
+    it is the loop's. trio keeps it from such tasks, and would not bear it.
+    """
+    return isinstance(error, KeyboardInterrupt) and not Loop.current().is_trios
+
+
 async def finish(function: Callable[[], Awaitable[None]]) -> None:
     """
-    Await it to its end, whatever cancels the calling task meanwhile: that is raised after. It
-    bounds itself.
+    Await it to its end, whatever cancels the calling task meanwhile: that is raised after, or else
+    what it raises. It bounds itself.
     """
+    failures: list[Exception] = []
+
+    async def run() -> None:
+        try:
+            await function()
+        except Exception as error:
+            failures.append(error)
+
     loop = Loop.current()
-    task = loop.spawn(function, contextvars.copy_context())
+    task = loop.spawn(run, contextvars.copy_context())
     await (_protected() if loop.is_trios else _wait_shielded)(task)
+    if failures:
+        raise failures.pop()
 
 
 async def _wait_shielded(task: RootTask) -> None:

@@ -87,11 +87,9 @@ class AsyncResponse(BaseResponse):
         if own is not None:
             self._raw = None
             self._stream = typing.cast(typing.Any, own)
-        self.protocol = protocol
+        self._be_new(protocol)
         self.history = [] if history is None else history
-        self.elapsed = self.timings = typing.cast(typing.Any, None)
-        self._cookies = None
-        self._follow = self._next = None
+        self._next = None
         self._source = self._threads = None
         self._reading = 0
         if on_close is not None:
@@ -108,14 +106,13 @@ class AsyncResponse(BaseResponse):
         new = cls.__new__(cls)
         new.status_code, new.headers = response.status_code, response.headers
         new.request, new.tag = response.request, response.tag
-        new.protocol = response.protocol
+        new._be_new(response.protocol)
         new.elapsed, new.timings = response.elapsed, response.timings
         new._content, new._raw, new._stream = response._content, response._raw, response._stream
         new._max_size, new._text = response._max_size, response._text
         new._encoding, new._default_encoding = response._encoding, response._default_encoding
         history = response.history
         new.history = [cls._of(earlier, threads) for earlier in history] if history else []
-        new._cookies = None
         new._follow = response._follow
         new._next = following
         new._source, new._threads = response, threads

@@ -140,7 +140,7 @@ class AsyncSource(BodySource):
     def __init__(self, iterable: AsyncIterable[typing.Any]) -> None:
         super().__init__()
         #: One that is no iterator starts anew each time.
-        self.can_replay = not isinstance(iterable, AsyncIterator)
+        self.can_replay: bool = not isinstance(iterable, AsyncIterator)
         self._unread = [iterable]
 
     @property

@@ -53,13 +53,18 @@ class BaseResponse(ReceivedBody):
     __slots__ = ("__weakref__", "_cookies", "_follow", "elapsed", "history", "protocol", "timings")
 
     protocol: str | None
-    history: list[typing.Any]
     # Typed for the responses that clients deliver: all of them have both.
     elapsed: datetime.timedelta
     timings: Timings
     _cookies: Cookies | None
     #: A `Redirection`, or what an asynchronous client has in its place.
     _follow: typing.Any
+
+    def _be_new(self, protocol: str | None) -> None:
+        """One that no client has measured."""
+        self.protocol = protocol
+        self.elapsed = self.timings = typing.cast(typing.Any, None)
+        self._cookies = self._follow = None
 
     @property
     def reason_phrase(self) -> str:
@@ -179,11 +184,8 @@ class Response(BaseResponse, ReadableBody):
         history: list[Response] | None = None,
     ) -> None:
         super().__init__(status_code, headers, content, request)
-        self.protocol = protocol
+        self._be_new(protocol)
         self.history = [] if history is None else history
-        self.elapsed = self.timings = typing.cast(typing.Any, None)
-        self._cookies = None
-        self._follow = None
         if on_close is not None:
             self._add_on_close(on_close)
 
