@@ -208,7 +208,11 @@ def is_interrupt(error: BaseException) -> bool:
     Whether it is a Ctrl-C that struck in a task of ours, as it may in asyncio before Python 3.11:
     it is the loop's. trio keeps it from such tasks, and would not bear it.
     """
-    return isinstance(error, KeyboardInterrupt) and not Loop.current().is_trios
+    return (
+        sys.version_info < (3, 11)
+        and isinstance(error, KeyboardInterrupt)
+        and not Loop.current().is_trios
+    )
 
 
 async def finish(function: Callable[[], Awaitable[None]]) -> None:

@@ -122,6 +122,8 @@ class ResponseStream:
 
     def _acquire(self) -> None:
         if not self._lock.acquire(blocking=False):
+            if self.closed:  # at this moment, perhaps
+                raise ResponseClosed("the response was closed before its body was read")
             raise StreamConsumed("another thread is reading the body at this moment")
 
     def _release(self) -> None:
