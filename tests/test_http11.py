@@ -195,6 +195,27 @@ def test_nothing_is_held_back_until_more_comes() -> None:
     assert at_once.isclosed()
 
 
+def test_sizes_that_begin_with_a_zero_cost_no_more_than_others() -> None:
+    for size in (b"1", b"0001"):
+        script = Script([CHUNKED + (size + b"\r\nx\r\n") * 5_000])
+        reader = ResponseReader(script, "GET")
+        reader.begin()
+        assert reader.read_piece(65536) == b"x" * 5_000, "all that is there, at once"
+
+
+def test_the_end_of_tls_within_tls_is_an_end() -> None:
+    class Ended(Script):
+        def recv(self, size: int) -> bytes:
+            return super().recv(size) or typing.cast(bytes, 0)
+
+    reader = ResponseReader(Ended([OK + b"\r\nhello"]), "GET")
+    reader.begin()
+    assert reader.read_piece(100) == b"hello"
+    assert reader.read_piece(100) == b""
+    with pytest.raises(TruncatedMessage):
+        ResponseReader(Ended([OK]), "GET").begin()
+
+
 REFUSED: dict[str, tuple[bytes, type[Exception]]] = {
     "another protocol": (b"SSH-2.0-OpenSSH_9.2\r\n", BadStatusLine),
     "HTTP/2": (b"HTTP/2.0 200 OK\r\n\r\n", BadMessage),

@@ -10,6 +10,7 @@ import pathlib
 import re
 import socket
 import ssl
+import threading
 import typing
 from importlib.metadata import version
 
@@ -21,7 +22,7 @@ from urllib3.util.ssltransport import SSLTransport
 
 import http3_parallel
 from http3_parallel.dispatch import connections
-from servers import RawServer, json_ok
+from servers import PATIENCE, RawServer, json_ok
 
 
 @pytest.fixture
@@ -164,3 +165,44 @@ def test_is_connected_tells_whether_there_is_something_to_read() -> None:
     theirs.close()
     assert http.is_connected is False
     http.close()
+
+
+def test_what_tls_within_tls_holds_back_makes_a_connection_unusable(
+    server_tls: ssl.SSLContext, ca_path: str
+) -> None:
+    """A second response in a record of its own, which a look at the socket does not show."""
+    ours, theirs = socket.socketpair()
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = server_tls.wrap_bio(incoming, outgoing, server_side=True)
+    client: list[SSLTransport] = []
+    context = client_context(ca_path)
+    opening = threading.Thread(
+        target=lambda: client.append(SSLTransport(ours, context, "example.com"))
+    )
+    with ours, theirs:
+        opening.start()
+        while True:
+            try:
+                server.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                theirs.sendall(outgoing.read())
+                incoming.write(theirs.recv(65536))
+        theirs.sendall(outgoing.read())
+        opening.join(PATIENCE)
+        plain = connections._Plain("example.com")
+        plain.sock = typing.cast(typing.Any, client[0])
+        connection = connections.Connection(
+            connections.Route("https", "example.com", 443, None, None), True
+        )
+        connection.http = plain
+        server.write(b"one")
+        theirs.sendall(outgoing.read())
+        assert client[0].recv(65536) == b"one"
+        assert connection.is_usable()
+        server.write(b"one")
+        server.write(b"two")
+        theirs.sendall(outgoing.read())
+        assert client[0].recv(65536) == b"one"
+        assert plain.is_connected, "the socket alone tells nothing"
+        assert not connection.is_usable()

@@ -175,7 +175,6 @@ class ResponseBody:
         self._timings.mark("done")
         lease, self._lease = self._lease, None
         if lease is not None:
-            # Its file object holds on to the socket, too.
             self._reader.close()
             with contextlib.suppress(HTTPError):  # the abort's: it has come to its end
                 let_go(lease, self._abort, reusable=False)

@@ -12,7 +12,8 @@ with a test in ``tests/test_urllib3_border.py``:
   ``verify_mode`` and ``check_hostname``, and calls ``set_alpn_protocols()``, ``wrap_socket(sock,
   server_hostname=)`` and, for TLS within TLS, ``wrap_bio(incoming, outgoing,
   server_hostname=)``, and nothing else: `_Handshake` stands in for it.
-* ``urllib3.util.ssltransport.SSLTransport.socket``: the TLS socket that carries another.
+* ``urllib3.util.ssltransport.SSLTransport``: its ``socket`` is the TLS socket that carries another,
+  ``incoming`` and ``sslobj`` have what has come on that.
 * ``urllib3.connection.ProxyConfig``, its four fields.
 * ``is_connected`` of urllib3's connections tells whether there is nothing to read.
 """
@@ -347,7 +348,21 @@ class Connection:
         Whether it is open and silent: an idle connection that can be read from was closed by
         the server, or has something on it that nobody asked for.
         """
-        return self.http is not None and self.http.is_connected
+        return self.http is not None and self.http.is_connected and not self._holds_back()
+
+    def _holds_back(self) -> bool:
+        """Whether TLS has something that has come, where a look at the socket does not show it."""
+        sock = self.sock
+        while sock is not None:
+            if isinstance(sock, ssl.SSLSocket):
+                return sock.pending() > 0
+            incoming = getattr(sock, "incoming", None)  # of one within another
+            if incoming is None:
+                return False
+            if incoming.pending or sock.sslobj.pending():
+                return True
+            sock = sock.socket
+        return False
 
     def close(self) -> None:
         """Idempotent. Not while another thread reads or writes: then `wake` it first."""

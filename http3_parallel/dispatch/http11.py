@@ -9,7 +9,7 @@ The guarantees:
    refused: lengths that differ, signs and spaces in a size, a coding that is not chunked last, a
    control character in the head. What real servers send and is clear is taken: lines that end with
    a line feed alone, folded fields, no reason.
-3. *What is cut is an error*, wherever it is cut.
+3. *What is cut is an error*, wherever it is cut, unless only the connection's end tells the end.
 4. *Nothing is endless, or larger than anyone needs*: see the limits below. Nothing is allocated
    from what the peer merely claims.
 5. *How the bytes were cut on their way makes no difference.*
@@ -193,6 +193,7 @@ class ResponseReader:
         """One head, and where its fields begin."""
         self.status = 0
         searched = self._place
+        lines = 0
         while True:
             buffer, place = self._buffer, self._place
             if not self.status and len(buffer) > place:
@@ -200,12 +201,13 @@ class ResponseReader:
             end = _HEAD_END.search(buffer, max(place, searched - 2))
             if end is not None:
                 break
+            lines += buffer.count(b"\n", searched)
             searched = len(buffer)
             if searched - place + self._size > MAX_HEAD:
                 raise OversizedMessage(f"a head of more than {MAX_HEAD} bytes")
             if searched - max(buffer.rfind(b"\n", place), place) > MAX_LINE:
                 raise OversizedMessage(f"a line of more than {MAX_LINE} bytes")
-            if buffer.count(b"\n", place) > MAX_FIELDS + 1:
+            if lines > MAX_FIELDS + 1:
                 raise OversizedMessage(f"more than {MAX_FIELDS} header lines")
             searched -= place
             self._receive_head()  # which moves what is left to the front
@@ -255,7 +257,8 @@ class ResponseReader:
 
     def _receive(self) -> bool:
         """Wait for more. False at the end of the connection."""
-        data: bytes = self.sock.recv(_READ_SIZE)
+        # urllib3's TLS within TLS ends in a 0.
+        data: bytes = self.sock.recv(_READ_SIZE) or b""
         if self._place == len(self._buffer):
             self._buffer = data
         else:
@@ -392,9 +395,10 @@ class ResponseReader:
         stop = self._buffer.find(b"\n", start) + 1
         if not stop:
             return False
-        if self._buffer.startswith(b"0", start):
-            return _HEAD_END.search(self._buffer, stop - 1) is not None
-        return True
+        size = _CHUNK_SIZE.fullmatch(self._buffer, start, stop)
+        if size is None or size[1].strip(b"0"):
+            return True
+        return _HEAD_END.search(self._buffer, stop - 1) is not None
 
     def _read_line(self, limit: int, where: str) -> bytes:
         searched = self._place
