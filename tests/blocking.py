@@ -78,6 +78,10 @@ class WatchedLock:
     def release(self) -> None:
         self._lock.release()
 
+    def _is_owned(self) -> bool:
+        owned: bool = self._lock._is_owned()
+        return owned
+
     def __enter__(self) -> bool:
         return self.acquire()
 

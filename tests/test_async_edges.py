@@ -27,6 +27,7 @@ import pytest
 import event_loops
 import http3_parallel as http3
 from event_loops import in_thread, wait_until
+from holding import held_by_another_thread
 from http3_parallel import workers as workers_module
 from http3_parallel.asynchronous.bridge import END, Caller, Conversation
 from http3_parallel.asynchronous.loops import Loop
@@ -212,6 +213,16 @@ async def test_what_closing_a_response_raises_comes_out_of_it() -> None:
         with pytest.raises(ZeroDivisionError, match="of the body"):
             await response.close()
         assert response.is_closed
+
+
+def test_who_comes_to_read_while_a_response_is_being_closed_finds_it_closed() -> None:
+    response = http3.Response(200, content=iter([b"body"]))
+    stream = response._stream
+    assert stream is not None
+    with held_by_another_thread(stream._lock):
+        response.close()
+        with pytest.raises(http3.ResponseClosed):
+            response.read()
 
 
 # Requests within requests.

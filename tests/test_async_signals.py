@@ -18,6 +18,8 @@ TESTS = pathlib.Path(__file__).parent
 @pytest.mark.parametrize("kind", event_loops.KINDS)
 @pytest.mark.parametrize("scenario", ["submit", "next_response", "tasks", "map", "leave"])
 def test_interrupted_at_random_instants(kind: str, scenario: str) -> None:
+    if kind != "trio" and sys.version_info < (3, 11):
+        pytest.skip("it strikes within asyncio itself, which keeps nothing together then")
     program = subprocess.run(
         [
             sys.executable,
@@ -30,7 +32,7 @@ def test_interrupted_at_random_instants(kind: str, scenario: str) -> None:
         timeout=100,
         check=False,
     )
-    # What asyncio before Python 3.11, and trio, write of tasks that were interrupted is theirs.
+    # What trio writes of tasks that were interrupted is its own.
     assert (program.returncode, program.stdout) == (0, ""), program.stderr
-    if kind != "trio" and sys.version_info >= (3, 11):
+    if kind != "trio":
         assert program.stderr == ""

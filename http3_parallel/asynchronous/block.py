@@ -69,14 +69,18 @@ class AsyncBlock(Block):
         if _sniffio is not None:  # in the worker there is no event loop
             context.run(_sniffio.current_async_library_cvar.set, None)
         self._entering.append(handle)
-        if self.lock.acquire(blocking=False):
-            try:
+        entered = None
+        try:
+            if self.lock.acquire(blocking=False):
                 entered = self._enter_all()
-            finally:
+        finally:
+            # Asked, not remembered: a KeyboardInterrupt can come as soon as it is taken.
+            if self.lock._is_owned():  # type: ignore[attr-defined]
                 self.lock.release()
-            self._settle_all(entered)
-        else:
+        if entered is None:
             self._workers.call_soon(self._enter_late)
+        else:
+            self._settle_all(entered)
         return handle
 
     def _announce_failed(self, handle: PendingResponse) -> None:
