@@ -148,7 +148,7 @@ class ResponseReader:
     )
 
     def __init__(self, sock: typing.Any, method: str) -> None:
-        self.sock = sock
+        self.sock: typing.Any = sock
         self._is_answer_to_head = method == "HEAD"
         # What has come, and up to where it was used.
         self._buffer = b""
