@@ -127,7 +127,7 @@ async def test_promise_4_nothing_outlives_the_block(state: str) -> None:
                             left = time.monotonic()
                             await parallel.next_response()
                         left = time.monotonic()
-                assert time.monotonic() - left < 0.5
+                assert time.monotonic() - left < 2
                 assert not parallel._block._executing
             if state != "connecting":
                 assert await in_thread(hanging.wait_all_closed)
@@ -146,12 +146,12 @@ async def test_promise_4_a_stream_and_a_plain_call_are_ended_too(server: Site) -
                     await wait_until(lambda: all(response._reading for response in streams))
                     tasks.cancel_scope.cancel()
                     left = time.monotonic()
-            assert time.monotonic() - left < 0.5
+            assert time.monotonic() - left < 2
             assert await in_thread(dripping.wait_all_closed)
             left = time.monotonic()
             with anyio.move_on_after(0.05):
                 await client.get(dripping.url)
-            assert time.monotonic() - left < 0.5
+            assert time.monotonic() - left < 2
             assert await in_thread(dripping.wait_all_closed)
 
 
