@@ -43,7 +43,7 @@ from ..exceptions import (
     WriteError,
 )
 from ..models import Headers
-from .bridge import CLEANUP_SECONDS
+from .bridge import close_iterator
 from .dispatch import AsyncDispatcher
 from .loops import Loop, RootTask
 from .requests import AsyncRequest
@@ -636,8 +636,7 @@ class _Upload:
         except BaseException as error:
             fail(error)
         finally:
-            with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
-                await pieces.aclose()
+            await close_iterator(pieces)
 
     def _is_last(self, piece: bytes | memoryview) -> bool:
         if self._missing is None:
