@@ -20,16 +20,15 @@ import http3_parallel as http3
 from event_loops import in_thread, wait_until
 from servers import (
     PATIENCE,
-    Peer,
     RawServer,
     Site,
+    answers_every_other,
     drip_body,
     full_backlog,
     hang_before_response,
     hanging_tls,
     lengthless_body_then_hang,
     never_reading,
-    response_bytes,
 )
 
 
@@ -273,16 +272,7 @@ async def test_promise_10_at_most_once_exactly_accounted() -> None:
     """More in test_network and test_retries."""
     seen: list[str] = []
 
-    def answers_every_other(peer: Peer) -> None:
-        for answers in (True, False):
-            request = peer.read_request()
-            if request is None:
-                return
-            seen.append(request.target)
-            if answers:
-                peer.send(response_bytes(200, b"ok"))
-
-    with RawServer(answers_every_other) as server:
+    with RawServer(answers_every_other(seen)) as server:
         async with http3.AsyncClient(max_workers=4) as client, client.parallel() as parallel:
             handles = [parallel.post(f"{server.url}/{n}", data=b"order") for n in range(60)]
             outcomes = {"response": 0, "error": 0, "cancelled": 0}
