@@ -351,8 +351,7 @@ class _Call(Answer):
             if self.status:
                 raise ProtocolError("the app sent http.response.start again")
             status = _check_status(message.get("status"))
-            self.fields, self.missing = _check_fields(message.get("headers", ()))
-            self.status = status
+            self.start(status, *_check_fields(message.get("headers", ())))
             self._to_reader.tell()
         elif kind == "http.response.body":
             if not self.status:

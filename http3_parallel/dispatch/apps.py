@@ -60,6 +60,10 @@ class Answer:
     def has_body(self) -> bool:
         return not (self._is_answer_to_head or self.status in (204, 304))
 
+    def start(self, status: int, fields: list[tuple[bytes, bytes]], length: int | None) -> None:
+        """The head. `length`: its Content-Length."""
+        self.status, self.fields, self.missing = status, fields, length
+
     def add(self, data: bytes) -> bool:
         """A part of the body. Returns whether there is something of it for the client."""
         if not self.has_body:
@@ -77,12 +81,9 @@ class Answer:
 
     def fail(self) -> None:
         """Answer as servers do for an app that failed."""
-        self.status = 500
-        self.fields = [
-            (b"content-type", b"text/plain"),
-            (b"content-length", b"%d" % len(_SERVER_ERROR)),
-        ]
-        self.missing = None
+        length = b"%d" % len(_SERVER_ERROR)
+        fields = [(b"content-type", b"text/plain"), (b"content-length", length)]
+        self.start(500, fields, None)
         self.add(_SERVER_ERROR)
 
     def cut_short(self) -> IncompleteRead:

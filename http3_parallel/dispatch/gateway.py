@@ -201,8 +201,7 @@ class Head(Answer):
             elif self.status:
                 raise ProtocolError("the app called start_response again, without exc_info")
             code = _check_status(status)
-            self.fields, self.missing = _check_fields(response_headers)
-            self.status = code
+            self.start(code, *_check_fields(response_headers))
             return self.write
         finally:
             del exc_info  # what is raised refers to this frame
