@@ -112,7 +112,7 @@ def watching() -> typing.Iterator[Watch]:
     """Watch the calling thread, and what the package makes from here on."""
     watch = Watch()
 
-    class WatchedQueue(queue.SimpleQueue):  # type: ignore[type-arg]
+    class WatchedQueue(queue.SimpleQueue):  # type: ignore[type-arg]  # of anything
         def get(self, block: bool = True, timeout: float | None = None) -> typing.Any:
             if block:
                 watch.note("a queue")

@@ -518,6 +518,21 @@ def lengthless_body_then_hang(peer: Peer) -> None:
         peer.wait_closed()
 
 
+def answers_every_other(seen: list[str]) -> typing.Callable[[Peer], None]:
+    """Keeps each connection for one answer, and then closes it without one. Lists the targets."""
+
+    def handle(peer: Peer) -> None:
+        for answers in (True, False):
+            request = peer.read_request()
+            if request is None:
+                return
+            seen.append(request.target)
+            if answers:
+                peer.send(response_bytes(200, b"ok"))
+
+    return handle
+
+
 def never_reads(peer: Peer) -> None:
     """
     Reads the head of a request and nothing of its body, until `wait_all_closed` is called:

@@ -69,7 +69,7 @@ async def test_calls_at_the_same_time_run_at_the_same_time() -> None:
             await in_thread(dispatch.wait_for_arrivals, 3)
             for path in ("/c", "/a", "/b"):
                 (await in_thread(dispatch.exchange, path)).respond(content=path.encode())
-                await wait_until(lambda path=path: path in texts)  # type: ignore[misc]
+                await wait_until(lambda path=path: path in texts)  # type: ignore[misc]  # a lambda with a default
     assert texts == ["/c", "/a", "/b"]
 
 
@@ -106,7 +106,7 @@ async def test_send_and_build_request(tmp_path: pathlib.Path) -> None:
         assert (built.headers["cookie"], b"content" in built.content) == ("a=1", True)
         assert b"content" in (await client.send(built)).content
         with pytest.raises(TypeError, match="send"):
-            await client.build_request("GET", URL, timeout=3)  # type: ignore[call-arg]
+            await client.build_request("GET", URL, timeout=3)  # type: ignore[call-arg]  # that is the test
 
         async def body() -> AsyncIterator[bytes]:
             yield b"one"

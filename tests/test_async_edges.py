@@ -801,7 +801,7 @@ async def test_asynchronous_files_are_sent(server: Site, tmp_path: pathlib.Path)
 @pytest.mark.parametrize("name", ["follow_redirects", "limits", "transport", "deadline"])
 def test_an_argument_that_other_clients_take_is_refused_with_a_hint(name: str) -> None:
     with pytest.raises(TypeError, match=f"'{name}': .*[a-z]"):
-        http3.AsyncClient(**{name: None})  # type: ignore[arg-type]
+        http3.AsyncClient(**{name: None})  # type: ignore[arg-type]  # that is the test
 
 
 async def test_an_error_names_its_request_in_its_repr_too() -> None:

@@ -302,7 +302,7 @@ def after_receiving(parallel: http3.AsyncParallel, do: typing.Callable[[], objec
         receive(handle)
         do()
 
-    submitter.completions._receive = receive_and_do  # type: ignore[method-assign]
+    submitter.completions._receive = receive_and_do  # type: ignore[method-assign]  # to step in
 
 
 # A task of trio that was woken is not cancelled before its next checkpoint; one of asyncio is.

@@ -20,16 +20,15 @@ import http3_parallel as http3
 from event_loops import in_thread, wait_until
 from servers import (
     PATIENCE,
-    Peer,
     RawServer,
     Site,
+    answers_every_other,
     drip_body,
     full_backlog,
     hang_before_response,
     hanging_tls,
     lengthless_body_then_hang,
     never_reading,
-    response_bytes,
 )
 
 
@@ -127,7 +126,7 @@ async def test_promise_4_nothing_outlives_the_block(state: str) -> None:
                             left = time.monotonic()
                             await parallel.next_response()
                         left = time.monotonic()
-                assert time.monotonic() - left < 0.5
+                assert time.monotonic() - left < 2
                 assert not parallel._block._executing
             if state != "connecting":
                 assert await in_thread(hanging.wait_all_closed)
@@ -146,12 +145,12 @@ async def test_promise_4_a_stream_and_a_plain_call_are_ended_too(server: Site) -
                     await wait_until(lambda: all(response._reading for response in streams))
                     tasks.cancel_scope.cancel()
                     left = time.monotonic()
-            assert time.monotonic() - left < 0.5
+            assert time.monotonic() - left < 2
             assert await in_thread(dripping.wait_all_closed)
             left = time.monotonic()
             with anyio.move_on_after(0.05):
                 await client.get(dripping.url)
-            assert time.monotonic() - left < 0.5
+            assert time.monotonic() - left < 2
             assert await in_thread(dripping.wait_all_closed)
 
 
@@ -273,16 +272,7 @@ async def test_promise_10_at_most_once_exactly_accounted() -> None:
     """More in test_network and test_retries."""
     seen: list[str] = []
 
-    def answers_every_other(peer: Peer) -> None:
-        for answers in (True, False):
-            request = peer.read_request()
-            if request is None:
-                return
-            seen.append(request.target)
-            if answers:
-                peer.send(response_bytes(200, b"ok"))
-
-    with RawServer(answers_every_other) as server:
+    with RawServer(answers_every_other(seen)) as server:
         async with http3.AsyncClient(max_workers=4) as client, client.parallel() as parallel:
             handles = [parallel.post(f"{server.url}/{n}", data=b"order") for n in range(60)]
             outcomes = {"response": 0, "error": 0, "cancelled": 0}

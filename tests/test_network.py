@@ -722,6 +722,52 @@ def test_abort_while_a_connect_hangs(
     assert net.open_count == 0
 
 
+@pytest.mark.parametrize("by_shutdown", [True, False])
+@pytest.mark.parametrize("step", ["making the socket", "about to connect"])
+def test_an_abort_just_before_a_connect_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch, by_shutdown: bool, step: str
+) -> None:
+    """It wakes what is there to be woken: here nothing yet, or a socket that does not connect."""
+    if by_shutdown and not sockets.SHUTDOWN_WAKES_CONNECT:
+        pytest.skip("shutdown() does not wake a connect here")
+    monkeypatch.setattr(sockets, "SHUTDOWN_WAKES_CONNECT", by_shutdown)
+    abort = Abort()
+    steps = []
+
+    def come(where: str) -> None:
+        steps.append(where)
+        if where == step:
+            abort.abort(lambda: RequestCancelled("by the test"))
+
+    class Socket(socket.socket):
+        def settimeout(self, value: float | None, /) -> None:
+            super().settimeout(value)
+            come("about to connect")
+
+        def setblocking(self, flag: bool, /) -> None:
+            super().setblocking(flag)
+            come("about to connect")
+
+    def make_socket(*args: int) -> socket.socket:
+        sock = Socket(*args)
+        come("making the socket")
+        return sock
+
+    with full_backlog() as backlog:
+        began = time.monotonic()
+        with pytest.raises(RequestCancelled, match="by the test"):
+            sockets.open_socket(
+                [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (backlog.host, backlog.port))],
+                "there",
+                budget=sockets.Budget(PATIENCE),
+                abort=abort,
+                wake=sockets.Wake(),
+                make_socket=make_socket,
+            )
+        assert time.monotonic() - began < PATIENCE / 3
+    assert step in steps
+
+
 class AnotherContext(ssl.SSLContext):
     """One that does something of its own after the handshake, as truststore's does."""
 

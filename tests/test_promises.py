@@ -17,7 +17,14 @@ import typing
 import pytest
 
 import http3_parallel as http3
-from servers import PATIENCE, RawServer, Site, drip_body, hang_before_response, response_bytes
+from servers import (
+    PATIENCE,
+    RawServer,
+    Site,
+    answers_every_other,
+    drip_body,
+    hang_before_response,
+)
 
 
 def numbers() -> typing.Iterator[str]:
@@ -205,17 +212,7 @@ def test_promise_10_at_most_once_exactly_accounted() -> None:
     seen: list[str] = []
     names = numbers()
 
-    def answers_every_other(peer: typing.Any) -> None:
-        # Keeps each connection for one answer, and then closes it without one.
-        for answers in (True, False):
-            request = peer.read_request()
-            if request is None:
-                return
-            seen.append(request.target)
-            if answers:
-                peer.send(response_bytes(200, b"ok"))
-
-    with RawServer(answers_every_other) as server, http3.parallel(max_workers=4) as parallel:
+    with RawServer(answers_every_other(seen)) as server, http3.parallel(max_workers=4) as parallel:
         handles = [parallel.post(f"{server.url}/{next(names)}", data=b"order") for _ in range(60)]
         outcomes = {"response": 0, "error": 0, "cancelled": 0}
         for pending in handles[50:]:

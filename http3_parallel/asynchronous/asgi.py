@@ -18,7 +18,6 @@ The guarantees:
 
 from __future__ import annotations
 
-import collections
 import contextvars
 import functools
 import inspect
@@ -33,17 +32,16 @@ import anyio.lowlevel
 
 from ..aborting import Abort
 from ..dispatch import Context
-from ..dispatch.gateway import kind_of
+from ..dispatch.apps import Answer, kind_of, left_after, parse_length
 from ..exceptions import (
     IncompleteRead,
     ProtocolError,
     ReadError,
     RequestCancelled,
     UnsupportedScheme,
-    WriteError,
 )
 from ..models import Headers
-from .bridge import CLEANUP_SECONDS
+from .bridge import close_iterator
 from .dispatch import AsyncDispatcher
 from .loops import Loop, RootTask
 from .requests import AsyncRequest
@@ -73,15 +71,12 @@ _LAST_TURNS = 100
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # A tab may be within a value (RFC 9110, section 5.5).
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_LENGTH = re.compile(rb"[0-9]{1,18}")
 
 #: For one connection, of which there is none (RFC 9110, section 7.6.1). Apps do send them, to
 #: servers that obey or drop them.
 _HOP_BY_HOP = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"}
 )
-
-_SERVER_ERROR = b"Internal Server Error"
 
 
 class ClientDisconnected(OSError):
@@ -191,7 +186,7 @@ class _News:
             event.set()
 
 
-class _Call:
+class _Call(Answer):
     """
     One call of the app, between two tasks: the app calls `receive` and `send`, and who reads its
     response `begin`, `next_piece` and `leave`.
@@ -205,12 +200,8 @@ class _Call:
         "_acknowledged",
         "_broken",
         "_has_ended",
-        "_is_answer_to_head",
-        "_is_cut",
         "_is_told",
-        "_missing",
         "_of_source",
-        "_pieces",
         "_raised",
         "_raises",
         "_request",
@@ -221,22 +212,20 @@ class _Call:
         "_to_sender",
         "_upload",
         "_waits",
-        "fields",
         "is_complete",
         "is_left",
         "loop",
-        "status",
     )
 
     def __init__(
         self, request: AsyncRequest, abort: Abort, loop: Loop, *, raises: bool, waits: bool
     ) -> None:
+        super().__init__(request.method)
         self._waits = waits
         self._request = request
         self._abort = abort
         self.loop = loop
         self._raises = raises
-        self._is_answer_to_head = request.method == "HEAD"
         # Each is told of what it waits for, and nothing else: anyio does not cancel who is woken in
         # every turn of asyncio's loop.
         self._to_reader = _News()
@@ -244,16 +233,8 @@ class _Call:
         self._to_sender = _News()
         self._upload = _Upload(request, loop, self._to_receiver)
         self._scope: anyio.CancelScope | None = None
-        #: 0 until the app has sent `http.response.start`.
-        self.status: int = 0
-        self.fields: list[tuple[bytes, bytes]] = []
-        # What has come of the body and was not taken yet; none of them empty.
-        self._pieces: collections.deque[bytes] = collections.deque()
-        # How many have come, and how many the app need not wait for.
+        # How many pieces have come, and how many the app need not wait for.
         self._sent = self._acknowledged = 0
-        # Bytes still to come, by the Content-Length; None without one.
-        self._missing: int | None = None
-        self._is_cut = False
         #: Whether the app has sent its last message.
         self.is_complete: bool = False
         self._has_ended = False
@@ -313,28 +294,14 @@ class _Call:
                 # Without its traceback, which is logged: that refers to frames which hold this.
                 self._broken.__cause__ = failure.with_traceback(None)
             else:
-                self._answer_500()
+                self.fail()
+                self.is_complete = True
         self._to_reader.tell()
-
-    def _answer_500(self) -> None:
-        """Answer as servers do for an app that failed."""
-        self.status = 500
-        self.fields = [
-            (b"content-type", b"text/plain"),
-            (b"content-length", b"%d" % len(_SERVER_ERROR)),
-        ]
-        self.is_complete = True
-        if self._has_body:
-            self._pieces.append(_SERVER_ERROR)
-
-    @property
-    def _has_body(self) -> bool:
-        return not (self._is_answer_to_head or self.status in (204, 304))
 
     @property
     def _lacks_body(self) -> bool:
         """Whether a client that has all there is waits for more of it."""
-        return not self.is_complete and self._has_body and self._missing != 0
+        return not self.is_complete and self.has_body and self.missing != 0
 
     @property
     def _is_gone(self) -> bool:
@@ -384,8 +351,7 @@ class _Call:
             if self.status:
                 raise ProtocolError("the app sent http.response.start again")
             status = _check_status(message.get("status"))
-            self.fields, self._missing = _check_fields(message.get("headers", ()))
-            self.status = status
+            self.start(status, *_check_fields(message.get("headers", ())))
             self._to_reader.tell()
         elif kind == "http.response.body":
             if not self.status:
@@ -396,9 +362,8 @@ class _Call:
             raise ProtocolError(f"the app sent {kind}, which is not for HTTP, or an extension")
 
     async def _add(self, data: bytes, is_last: bool) -> None:
-        data = self._wanted(data)
-        if data:
-            self._pieces.append(data)
+        is_for_client = self.add(data)
+        if is_for_client:
             self._sent += 1
             self._to_reader.tell()
         if is_last:  # nothing more comes that could wait
@@ -406,26 +371,13 @@ class _Call:
             self._upload.stop()
             self._to_reader.tell()
             self._to_receiver.tell()
-        elif data:
+        elif is_for_client:
             number = self._sent
             while self._acknowledged < number:
                 await self._to_sender.wait()
                 self._check_client()
         else:
             await anyio.lowlevel.checkpoint()
-
-    def _wanted(self, data: bytes) -> bytes:
-        """The part of it that goes to the client."""
-        if not self._has_body:
-            return b""
-        if self._missing is not None:
-            if len(data) > self._missing:
-                if not self._is_cut:
-                    _logger.warning("the body of an app is longer than its Content-Length: cut")
-                self._is_cut = True
-                data = data[: self._missing]
-            self._missing -= len(data)
-        return data
 
     def _check_client(self) -> None:
         if self._is_gone:
@@ -445,11 +397,11 @@ class _Call:
         """None at the end. Raises what the request is to fail with."""
         try:
             # What was taken before is where it was to go: now the app may make more.
-            self._acknowledged = self._sent - len(self._pieces)
+            self._acknowledged = self._sent - len(self.pieces)
             self._to_sender.tell()
             while self._of_source is None:
-                if self._pieces:
-                    return self._pieces.popleft()
+                if self.pieces:
+                    return self.pieces.popleft()
                 if self.is_left or self.is_complete or self._has_ended:
                     break
                 if not self._lacks_body:
@@ -490,10 +442,8 @@ class _Call:
         else:
             error = self._broken
         self._of_source = self._raised = self._broken = None
-        if error is None and self._missing and self._has_body and not self.is_left:
-            error = IncompleteRead(
-                f"the app's body ended {self._missing} bytes short of its Content-Length"
-            )
+        if error is None and self.missing and self.has_body and not self.is_left:
+            error = self.cut_short()
         if error is not None:
             try:
                 raise error
@@ -508,7 +458,7 @@ class _Call:
         if self.is_left:
             return
         self.is_left = True
-        self._pieces.clear()
+        self.pieces.clear()
         self._upload.stop()
         raised = self._raised
         self._of_source = self._raised = self._broken = None
@@ -588,9 +538,8 @@ class _Upload:
         self._is_wanted = self._is_stopped = False
         #: Whether the last message was taken.
         self.is_through: bool = False
-        length = request.headers.get("content-length", "")
         # Bytes still to come; None if that is not known.
-        self._missing = int(length) if _LENGTH.fullmatch(length.encode("latin-1")) else None
+        self._missing = parse_length(request.headers.get("content-length", ""))
         self._message: Message | None = None
         if not request.is_streaming and self._missing in (None, len(request.content)):
             self._message = _request_message(request.content, is_last=True)
@@ -636,19 +585,12 @@ class _Upload:
         except BaseException as error:
             fail(error)
         finally:
-            with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
-                await pieces.aclose()
+            await close_iterator(pieces)
 
     def _is_last(self, piece: bytes | memoryview) -> bool:
         if self._missing is None:
             return not piece
-        if len(piece) > self._missing:
-            raise WriteError("the request's body is longer than its Content-Length")
-        if self._missing and not piece:
-            raise WriteError(
-                f"the request's body is {self._missing} bytes shorter than its Content-Length"
-            )
-        self._missing -= len(piece)
+        self._missing = left_after(piece, self._missing)
         return not self._missing
 
 
@@ -739,11 +681,12 @@ def _check_fields(headers: object) -> tuple[list[tuple[bytes, bytes]], int | Non
     for item in headers:
         name, value = _check_field(item)
         if name == b"content-length":
-            if not _LENGTH.fullmatch(value):
+            length = parse_length(value.decode("latin-1"))
+            if length is None:
                 raise ProtocolError(
                     "the app sent http.response.start with a Content-Length that is none"
                 )
-            lengths.add(int(value))
+            lengths.add(length)
         if name not in _HOP_BY_HOP:
             fields.append((name, value))
     if len(lengths) > 1:

@@ -196,8 +196,13 @@ class AsyncBlock(Block):
         self.let_go(response)
 
     def let_go(self, response: Response) -> None:
-        """Close it, in a thread: that may be code of the user's, which is not waited for."""
-        if not response.is_closed:
+        """
+        Close it. It is closed at once; what that takes is done in a thread, since it may be code
+        of the user's, which is not waited for.
+        """
+        stream = response._stream
+        if stream is not None and not stream.closed:
+            stream.closed = True
             run_apart(functools.partial(close_quietly, response))
 
 

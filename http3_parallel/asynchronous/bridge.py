@@ -26,7 +26,15 @@ from ..aborting import Abort, Signal
 from ..exceptions import RequestCancelled, ResponseClosed, StreamError
 from .loops import Loop, RootTask, is_interrupt
 
-__all__ = ["CLEANUP_SECONDS", "END", "Caller", "Conversation", "caller", "iterate"]
+__all__ = [
+    "CLEANUP_SECONDS",
+    "END",
+    "Caller",
+    "Conversation",
+    "caller",
+    "close_iterator",
+    "iterate",
+]
 
 END = object()
 
@@ -48,6 +56,28 @@ class Caller:
         self.depth: int = depth
         #: Touched by the loop alone.
         self.tasks: set[RootTask] = set()
+
+    def spawn(
+        self,
+        function: Callable[[], Awaitable[None]],
+        context: contextvars.Context,
+        on_end: Callable[[], object] | None = None,
+    ) -> RootTask:
+        """
+        As `Loop.spawn`, of a task that is one of `tasks` until it has ended. `on_end` is called
+        then, unless it has by the time this returns.
+        """
+        task = self.loop.spawn(function, context)
+
+        def ended() -> None:
+            self.tasks.discard(task)
+            if on_end is not None:
+                on_end()
+
+        if not task.ended:  # it may have run at once
+            self.tasks.add(task)
+            task.on_end = ended
+        return task
 
 
 #: Who made the request that this thread, or this task, is at.
@@ -156,17 +186,12 @@ class Conversation:
     def _start(self, context: contextvars.Context) -> None:
         if not self._closed:
             try:
-                self._task = task = self._loop.spawn(self._run, context)
+                self._task = self._caller.spawn(self._run, context, self._task_ended)
             except BaseException:
                 self._end_with(_loop_ended())
                 raise
-            if task.ended:  # it may have run at once
-                return
-            task.on_end = self._task_ended
-            self._caller.tasks.add(task)
 
     def _task_ended(self) -> None:
-        self._caller.tasks.discard(typing.cast(RootTask, self._task))
         if not self._ended:  # it never ran
             self._end_with(_loop_ended())
 
@@ -218,6 +243,14 @@ def _loop_ended() -> RequestCancelled:
     return RequestCancelled("the event loop that this was to run on has ended")
 
 
+async def close_iterator(iterator: object) -> None:
+    """Have it clean up, if it can be closed. Bounds itself; is not cancelled meanwhile."""
+    close = getattr(iterator, "aclose", None)
+    if close is not None:
+        with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
+            await close()
+
+
 def iterate(abort: Abort, items: AsyncIterable[typing.Any]) -> Iterator[typing.Any]:
     """The items, for the thread of a request. They are made on the loop of its caller."""
 
@@ -227,10 +260,7 @@ def iterate(abort: Abort, items: AsyncIterable[typing.Any]) -> Iterator[typing.A
             async for item in iterator:
                 await conversation.tell(item)
         finally:
-            close = getattr(iterator, "aclose", None)
-            if close is not None:
-                with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
-                    await close()
+            await close_iterator(iterator)
 
     conversation = Conversation(caller.get(), speak)
     conversation.begin()

@@ -120,12 +120,10 @@ class Threads:
         errand = Errand(Loop.current(), function, give_up)
         self._readers.submit(errand)
         try:
-            return await errand.wait()
-        except RuntimeError as error:
-            if not errand.was_refused:
+            return await _outcome(errand)
+        except WorkersUnavailable:
+            if not (errand.was_refused and self._readers.stopped):
                 raise
-            if not self._readers.stopped:
-                raise WorkersUnavailable(f"no thread could be started: {error}") from error
         # The client is closed, and what it delivered can still be read.
         return await call_apart(function, give_up)
 
@@ -134,6 +132,10 @@ async def call_apart(function: Callable[[], _T], give_up: Callable[[], object] |
     """The same in a thread of its own, which need not wait until others have read their streams."""
     errand = Errand(Loop.current(), function, give_up)
     start_thread(errand)
+    return await _outcome(errand)
+
+
+async def _outcome(errand: Errand[_T]) -> _T:
     try:
         return await errand.wait()
     except RuntimeError as error:

@@ -20,7 +20,7 @@ from ..pending import PendingResponse
 from ..running import left
 from ..settings import Settings
 from .block import AsyncBlock
-from .bridge import CLEANUP_SECONDS
+from .bridge import close_iterator
 from .completions import AsyncCompletions
 from .engine import AsyncEngine, Draft
 from .loops import Loop, RootTask, finish, is_interrupt
@@ -378,13 +378,9 @@ class AsyncMap(AsyncIterator[AsyncPendingResponse]):
     async def __anext__(self) -> AsyncPendingResponse:
         if self._task is None and not self._closed:
             self._completions.check_loop()
-            tasks = self._completions.caller.tasks
-            self._task = task = self._completions.loop.spawn(
+            self._task = self._completions.caller.spawn(
                 self._reader.read, contextvars.copy_context()
             )
-            if not task.ended:
-                tasks.add(task)
-                task.on_end = functools.partial(tasks.discard, task)
         try:
             try:
                 return await self._completions.take(None)
@@ -470,10 +466,7 @@ class _Reader:
         finally:
             completions.expecting = False
             completions.closed()
-            close = getattr(items, "aclose", None)
-            if close is not None:
-                with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
-                    await close()
+            await close_iterator(items)
 
     def _submit(self, item: object) -> None:
         if isinstance(item, (Request, AsyncRequest)):

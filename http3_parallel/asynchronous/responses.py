@@ -129,11 +129,9 @@ class AsyncResponse(BaseResponse):
         `ResponseTooLarge` as soon as the client's `max_response_size` is passed, and whatever
         breaks the connection or its Content-Encoding.
         """
-        stream = self._stream
-        if self._raw is not None or self._content is not None:
-            return self.content
+        stream = self._unread()
         if stream is None:
-            raise self._about(ResponseClosed("the response was closed before its body was read"))
+            return self.content
         if isinstance(stream, _OwnStream):
             pieces = [piece async for piece in self._own_pieces(stream)]
             self._raw = b"".join(pieces)
@@ -218,11 +216,7 @@ class AsyncResponse(BaseResponse):
         The response that this redirect leads to, one step on. RuntimeError if it is none, or
         was not made by a client.
         """
-        if not self.is_redirect:
-            raise RuntimeError(f"{self!r} is no redirect with a Location to follow")
-        if self._next is None:
-            raise RuntimeError("next() needs the client that made the response")
-        return await self._next(self)
+        return await self._leading_on(self._next)(self)
 
     async def __aenter__(self) -> AsyncResponse:
         return self

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import collections
 import functools
 import io
-import logging
 import re
 import sys
 import typing
@@ -13,12 +11,11 @@ from collections.abc import Callable, Iterator
 from urllib.parse import unquote_to_bytes
 
 from ..aborting import Abort
-from ..exceptions import ProtocolError, WriteError
+from ..exceptions import ProtocolError
 from ..models import Request
+from .apps import Answer, kind_of, left_after, parse_length
 
-__all__ = ["Head", "build_environ", "kind_of", "unquoted"]
-
-_logger = logging.getLogger("http3_parallel")
+__all__ = ["Head", "build_environ", "unquoted"]
 
 #: Of the request's body at once, in bytes: as many as its pieces have at most.
 _BUFFER_SIZE = 64 * 1024
@@ -27,7 +24,6 @@ _BUFFER_SIZE = 64 * 1024
 _STATUS = re.compile(r"[2-9][0-9]{2} [^\x00-\x1f\x7f]*")
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_LENGTH = re.compile(r"[0-9]{1,18}")
 
 #: What is between the server and the next hop, and so none of the app's business (RFC 2616,
 #: section 13.5.1, to which PEP 3333 refers).
@@ -43,13 +39,6 @@ _HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
-
-_SERVER_ERROR = b"Internal Server Error"
-
-
-def kind_of(value: object) -> str:
-    """What it is, for a message."""
-    return "None" if value is None else type(value).__name__
 
 
 def unquoted(path: str) -> str:
@@ -109,9 +98,7 @@ def build_environ(
             text = f"{environ[key]}{'; ' if key == 'HTTP_COOKIE' else ', '}{text}"
         environ[key] = text
     length = environ.get("CONTENT_LENGTH", "")
-    environ["wsgi.input"] = _open_body(
-        request, int(length) if _LENGTH.fullmatch(length) else None, abort, failures
-    )
+    environ["wsgi.input"] = _open_body(request, parse_length(length), abort, failures)
     return environ
 
 
@@ -177,13 +164,7 @@ class _Source(io.RawIOBase):
                 self._pieces = self._request.stream()
             piece = next(self._pieces, b"")
             if self._left is not None:
-                if len(piece) > self._left:
-                    raise WriteError("the request's body is longer than its Content-Length")
-                if not piece:
-                    raise WriteError(
-                        f"the request's body is {self._left} bytes shorter than its Content-Length"
-                    )
-                self._left -= len(piece)
+                self._left = left_after(piece, self._left)
             return piece
         except Exception as error:
             self._failures.append(error)
@@ -193,7 +174,7 @@ class _Source(io.RawIOBase):
 # The response.
 
 
-class Head:
+class Head(Answer):
     """
     What the app says with `start_response`, and writes with what that returns. It knows nothing
     of the call: the app's frames refer to it, and so do its exceptions.
@@ -201,39 +182,15 @@ class Head:
     `reports`: whether what the app reports as `exc_info` goes into `reported`.
     """
 
-    __slots__ = (
-        "_abort",
-        "_is_answer_to_head",
-        "_reports",
-        "fields",
-        "is_cut",
-        "is_sent",
-        "missing",
-        "pieces",
-        "reported",
-        "status",
-    )
+    __slots__ = ("_abort", "_reports", "is_sent", "reported")
 
     def __init__(self, request: Request, abort: Abort, *, reports: bool) -> None:
-        self._is_answer_to_head = request.method == "HEAD"
+        super().__init__(request.method)
         self._abort = abort
         self._reports = reports
-        #: 0 until the app has called `start_response`.
-        self.status: int = 0
-        self.fields: list[tuple[bytes, bytes]] = []
         #: Whether it is final.
         self.is_sent: bool = False
-        #: What has come of the body and was not taken yet; none of them empty.
-        self.pieces: collections.deque[bytes] = collections.deque()
-        #: Bytes still to come, by the Content-Length; None without one.
-        self.missing: int | None = None
-        #: Whether more came than that.
-        self.is_cut: bool = False
         self.reported: list[BaseException] = []
-
-    @property
-    def has_body(self) -> bool:
-        return not (self._is_answer_to_head or self.status in (204, 304))
 
     def start_response(
         self, status: object, response_headers: object, exc_info: typing.Any = None
@@ -244,8 +201,7 @@ class Head:
             elif self.status:
                 raise ProtocolError("the app called start_response again, without exc_info")
             code = _check_status(status)
-            self.fields, self.missing = _check_fields(response_headers)
-            self.status = code
+            self.start(code, *_check_fields(response_headers))
             return self.write
         finally:
             del exc_info  # what is raised refers to this frame
@@ -273,30 +229,10 @@ class Head:
         self._abort.check()
         self.add(data)
 
-    def add(self, data: bytes) -> None:
-        """A part of the body: from here on, the head is final."""
+    def add(self, data: bytes) -> bool:
+        # From here on, the head is final.
         self.is_sent = True
-        if not self.has_body:
-            return
-        if self.missing is not None:
-            if len(data) > self.missing:
-                if not self.is_cut:
-                    _logger.warning("the body of an app is longer than its Content-Length: cut")
-                self.is_cut = True
-                data = data[: self.missing]
-            self.missing -= len(data)
-        if data:
-            self.pieces.append(data)
-
-    def fail(self) -> None:
-        """Answer as servers do for an app that failed."""
-        self.status = 500
-        self.fields = [
-            (b"content-type", b"text/plain"),
-            (b"content-length", b"%d" % len(_SERVER_ERROR)),
-        ]
-        self.missing = None
-        self.add(_SERVER_ERROR)
+        return super().add(data)
 
 
 def _check_status(status: object) -> int:
@@ -321,9 +257,10 @@ def _check_fields(headers: object) -> tuple[list[tuple[bytes, bytes]], int | Non
     for item in headers:
         name, value = _check_field(item)
         if name == "content-length":
-            if not _LENGTH.fullmatch(value):
+            length = parse_length(value)
+            if length is None:
                 raise ProtocolError("the app gave start_response a Content-Length that is none")
-            lengths.add(int(value))
+            lengths.add(length)
         fields.append((name.encode("ascii"), value.encode("latin-1")))
     if len(lengths) > 1:
         raise ProtocolError("the app gave start_response several Content-Lengths that differ")

@@ -159,7 +159,7 @@ def open_socket(
         sock: S | None = None
         try:
             sock = make_socket(family, kind, proto)
-            _connect(sock, address, share, wake)
+            _connect(sock, address, share, wake, abort)
             abort.check()
             _set_options(sock)
             return sock
@@ -181,9 +181,12 @@ def open_socket(
         del failure
 
 
-def _connect(sock: socket.socket, address: typing.Any, timeout: float | None, wake: Wake) -> None:
+def _connect(
+    sock: socket.socket, address: typing.Any, timeout: float | None, wake: Wake, abort: Abort
+) -> None:
     if SHUTDOWN_WAKES_CONNECT:
         wake.watch(sock)
+        abort.check()  # one that came before had nothing to wake
         sock.settimeout(timeout)
         # May return as if connected when it was woken: the caller looks at the abort flag.
         socket.socket.connect(sock, address)
@@ -191,6 +194,7 @@ def _connect(sock: socket.socket, address: typing.Any, timeout: float | None, wa
     waker, wakee = socket.socketpair()
     with waker, wakee, selectors.DefaultSelector() as selector:
         wake.watch(sock, waker)
+        abort.check()
         sock.setblocking(False)
         code = socket.socket.connect_ex(sock, address)
         if code in (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN):

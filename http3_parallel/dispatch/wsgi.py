@@ -31,14 +31,14 @@ from collections.abc import Callable, Iterable, Iterator
 from ..aborting import Abort
 from ..exceptions import (
     DeadlineExceeded,
-    IncompleteRead,
     ProtocolError,
     ReadError,
     UnsupportedScheme,
 )
 from ..models import Headers, Request, Response
+from .apps import kind_of
 from .base import Context, Dispatcher
-from .gateway import Head, build_environ, kind_of, unquoted
+from .gateway import Head, build_environ, unquoted
 
 __all__ = ["WSGIDispatch"]
 
@@ -221,9 +221,7 @@ class _Call:
         if self._broken:
             _raise(self._broken.pop())
         if head.missing:
-            raise IncompleteRead(
-                f"the app's body ended {head.missing} bytes short of its Content-Length"
-            )
+            raise head.cut_short()
         return None
 
     def close(self) -> None:

@@ -148,6 +148,15 @@ class ReceivedBody:
             self._raw = None
         return content
 
+    def _unread(self) -> ResponseStream | None:
+        """For `read`: where the body is; None if all of it is here."""
+        stream = self._stream
+        if self._raw is not None or self._content is not None:
+            return None
+        if stream is None:
+            raise self._about(ResponseClosed("the response was closed before its body was read"))
+        return stream
+
     def _not_read(self) -> ResponseNotRead:
         stream = self._stream
         if stream is None or (stream.closed and not stream.begun):
@@ -281,11 +290,9 @@ class ReadableBody(ReceivedBody):
         `ResponseTooLarge` as soon as the client's `max_response_size` is passed, and whatever
         breaks the connection or its Content-Encoding.
         """
-        stream = self._stream
-        if self._raw is not None or self._content is not None:
-            return self.content
+        stream = self._unread()
         if stream is None:
-            raise self._about(ResponseClosed("the response was closed before its body was read"))
+            return self.content
         self._content = content = b"".join(Pieces(self, stream, decoded=True))
         self._stream = None
         return content

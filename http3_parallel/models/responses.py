@@ -22,6 +22,7 @@ if typing.TYPE_CHECKING:
 __all__ = ["BaseResponse", "Response", "ResponseContent"]
 
 _Self = typing.TypeVar("_Self", bound="BaseResponse")
+_Following = typing.TypeVar("_Following")
 
 # What pickles; the body's stream and the client's callback do not.
 _STATE = (
@@ -116,6 +117,14 @@ class BaseResponse(ReceivedBody):
         """
         return find_links(self.headers.getlist("link"))
 
+    def _leading_on(self, following: _Following | None) -> _Following:
+        """`following`, which follows this redirect. RuntimeError as `next` has it."""
+        if not self.is_redirect:
+            raise RuntimeError(f"{self!r} is no redirect with a Location to follow")
+        if following is None:
+            raise RuntimeError("next() needs the client that made the response")
+        return following
+
     def raise_for_status(self: _Self) -> _Self:
         """`HTTPStatusError` for a status of 4xx or 5xx, else the response itself."""
         if not self.is_error:
@@ -194,11 +203,7 @@ class Response(BaseResponse, ReadableBody):
         The response that this redirect leads to, one step on. RuntimeError if it is none, or
         was not made by a client.
         """
-        if not self.is_redirect:
-            raise RuntimeError(f"{self!r} is no redirect with a Location to follow")
-        if self._follow is None:
-            raise RuntimeError("next() needs the client that made the response")
-        following: Redirection = self._follow
+        following: Redirection = self._leading_on(self._follow)
         return following(self)
 
     def __enter__(self) -> Response:
