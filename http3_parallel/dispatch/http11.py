@@ -65,9 +65,16 @@ _TARGET = re.compile(r"[\x21-\x7e]+")
 #: The blank line that ends a head, and the line feed before it.
 _HEAD_END = re.compile(rb"\n\r?\n")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([0-9])[ \t]+([1-9][0-9]{2})(?:[ \t][^\r\n]*)?\r?\n")
-_FIELD = re.compile(rb"^(" + _TOKEN + rb"):[ \t]*([^\r\n]*)\r?\n", re.MULTILINE)
 _NAME = re.compile(_TOKEN)
+#: The first line of a final response, and a field line with the line feed before it, as nearly all
+#: servers write them.
+_PLAIN_STATUS = re.compile(rb"HTTP/1\.([01]) ([2-9][0-9]{2}) [^\r\n\0]*\r")
+_PLAIN_FIELD = re.compile(rb"\n(" + _TOKEN + rb"):[ \t]*([^\r\n\0]*)\r")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
+
+
+#: The fields that tell where a message, and a connection, ends.
+_FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding"})
 
 
 class BadMessage(Exception):
@@ -121,50 +128,35 @@ class ResponseReader:
     """
     Reads one response from `sock`: `begin()` its head, then `read_piece()` its body.
 
-    * `status`; `version`: 10 or 11; `raw_headers`: name and value of each field, as they came.
+    * `status`; `version`: 10 or 11.
+    * `raw_headers`: name, in lower case, and value of each field.
     * `length`: bytes of the body that are still to come, None if that is not known.
     * `begun_at`: when its first byte was there, by `time.perf_counter`.
     * `will_close`: whether the connection ends with it.
     * `has_surplus`: whether bytes came after its end, so that the connection is not clean.
     """
 
-    __slots__ = (
-        "_buffer",
-        "_chunk_left",
-        "_ended",
-        "_is_answer_to_head",
-        "_owes_chunk_end",
-        "_place",
-        "_size",
-        "begun_at",
-        "chunked",
-        "has_surplus",
-        "length",
-        "raw_headers",
-        "sock",
-        "status",
-        "version",
-        "will_close",
-    )
+    # In the class, since few responses change more than a few of them.
+
+    status: int = 0
+    version: int = 11
+    raw_headers: typing.Sequence[tuple[bytes, bytes]] = ()
+    length: int | None = None
+    chunked: bool = False
+    will_close: bool = False
+    has_surplus: bool = False
+    begun_at: float | None = None
+    # What has come, and up to where it was used.
+    _buffer: bytes = b""
+    _place: int = 0
+    _size: int = 0  # of all heads so far
+    _ended: bool = False
+    _chunk_left: int = 0
+    _owes_chunk_end: bool = False
 
     def __init__(self, sock: typing.Any, method: str) -> None:
         self.sock: typing.Any = sock
         self._is_answer_to_head = method == "HEAD"
-        # What has come, and up to where it was used.
-        self._buffer = b""
-        self._place = 0
-        self._size = 0  # of all heads so far
-        self._ended = False
-        self._chunk_left = 0
-        self._owes_chunk_end = False
-        self.status: int = 0
-        self.version: int = 11
-        self.raw_headers: list[tuple[bytes, bytes]] = []
-        self.length: int | None = None
-        self.chunked: bool = False
-        self.will_close: bool = False
-        self.has_surplus: bool = False
-        self.begun_at: float | None = None
 
     @property
     def has_body(self) -> bool:
@@ -180,14 +172,45 @@ class ResponseReader:
         socket raises before the first byte, `BrokenHead` after it, `TruncatedMessage` and
         `BadMessage`.
         """
+        self._receive_head()
+        if self._take_plain_head():
+            self._frame()
+            return
         for _ in range(MAX_INTERIM + 1):
             head, fields_at = self._read_head()
             status = self.status
             if status >= 200 or status == 101:
-                self.raw_headers = _parse_fields(head, fields_at)
+                self.raw_headers = _parse_fields(head[fields_at:])
                 self._frame()
                 return
         raise OversizedMessage(f"more than {MAX_INTERIM} interim responses")
+
+    def _take_plain_head(self) -> bool:
+        """
+        Nearly always, all of the head has come at once, is the final one, and has nothing in it
+        that would take a second look. Whatever else it is, is left to `_read_head`.
+        """
+        buffer = self._buffer
+        status = _PLAIN_STATUS.match(buffer)
+        stop = buffer.find(b"\r\n\r\n")
+        if status is None or not 0 < stop < MAX_LINE:
+            return False
+        start = status.end()
+        fields = _PLAIN_FIELD.findall(buffer, start, stop + 1)
+        # Each line is one of them, and none ends in a space.
+        if (
+            buffer.count(b"\n", start, stop + 1) != len(fields)
+            or buffer.count(b"\r", start, stop + 1) != len(fields)
+            or len(fields) > MAX_FIELDS
+            or buffer.find(b" \r", start, stop + 1) >= 0
+            or buffer.find(b"\t\r", start, stop + 1) >= 0
+        ):
+            return False
+        self._place = stop + 4
+        self.version = 10 if status[1] == b"0" else 11
+        self.status = int(status[2])
+        self.raw_headers = [(name.lower(), value) for name, value in fields]
+        return True
 
     def _read_head(self) -> tuple[bytes, int]:
         """One head, and where its fields begin."""
@@ -268,37 +291,35 @@ class ResponseReader:
 
     def _frame(self) -> None:
         """Where the body ends, by RFC 9112, section 6.3."""
-        codings: list[bytes] = []
-        lengths: set[bytes] = set()
-        options: list[bytes] = []
-        for name, value in self.raw_headers:
-            size = len(name)
-            if size == 14 and name.lower() == b"content-length":
-                lengths.update(_elements(value))
-            elif size == 17 and name.lower() == b"transfer-encoding":
-                codings += _elements(value)
-            elif size == 10:
-                lowered = name.lower()
-                if lowered == b"connection":
-                    options += _elements(value)
-                elif lowered == b"keep-alive" and self.version == 10:
-                    options.append(b"keep-alive")
-        if b"close" in options:
-            self.will_close = True
-        elif self.version == 10:
-            self.will_close = b"keep-alive" not in options
+        fields = dict(self.raw_headers)
+        if len(fields) < len(self.raw_headers):
+            # RFC 9110, section 5.3: several are one list.
+            for name in _FRAMING.intersection(fields):
+                fields[name] = b",".join([v for key, v in self.raw_headers if key == name])
+        connection = fields.get(b"connection")
+        if self.version == 11:
+            self.will_close = connection is not None and b"close" in _elements(connection)
+        else:
+            options = [] if connection is None else _elements(connection)
+            stays = b"keep-alive" in options or b"keep-alive" in fields
+            self.will_close = b"close" in options or not stays
+        coding = fields.get(b"transfer-encoding")
+        length = fields.get(b"content-length")
         if not self.has_body:
             self.length = 0
-        elif codings:
-            if codings != [b"chunked"]:
+        elif coding is not None:
+            if coding.lower() != b"chunked":
                 raise BadMessage("a Transfer-Encoding other than chunked")
-            if lengths or self.version == 10:
+            if length is not None or self.version == 10:
                 # Allowed, but the work of a confused intermediary: nothing after it is trusted.
                 self.will_close = True
             self.chunked = True
-        elif lengths:
-            length = lengths.pop()
-            if lengths or not (length.isdigit() and len(length) < 19):
+        elif length is not None:
+            if b"," in length:
+                length, *others = set(_elements(length))
+                if others:
+                    raise BadMessage("a Content-Length that is not one number")
+            if not (length.isdigit() and len(length) < 19):
                 raise BadMessage("a Content-Length that is not one number")
             self.length = int(length)
         else:
@@ -457,21 +478,11 @@ def _shown(buffer: bytes, place: int) -> str:
     return repr(buffer[place : place + 80].partition(b"\n")[0].rstrip(b"\r").decode("latin-1"))
 
 
-def _parse_fields(head: bytes, start: int) -> list[tuple[bytes, bytes]]:
-    fields = _FIELD.findall(head, start)
-    count = head.count(b"\n", start) - 1
-    if count > MAX_FIELDS:
-        raise OversizedMessage(f"more than {MAX_FIELDS} header lines")
-    if len(fields) != count or len(head) > MAX_LINE:
-        return _parse_lines(head[start:])
-    if b" \r\n" in head or b"\t\r\n" in head or b" \n" in head or b"\t\n" in head:
-        return [(name, value.rstrip(b" \t")) for name, value in fields]
-    return typing.cast("list[tuple[bytes, bytes]]", fields)
-
-
-def _parse_lines(lines: bytes) -> list[tuple[bytes, bytes]]:
-    """The same line by line, where there is something to be said about one."""
+def _parse_fields(lines: bytes) -> list[tuple[bytes, bytes]]:
+    """Of all field lines, and the blank one after them."""
     fields: list[tuple[bytes, bytes]] = []
+    if lines.count(b"\n") - 1 > MAX_FIELDS:
+        raise OversizedMessage(f"more than {MAX_FIELDS} header lines")
     for line in lines.split(b"\n")[:-2]:
         if len(line) > MAX_LINE:
             raise OversizedMessage(f"a line of more than {MAX_LINE} bytes")
@@ -486,5 +497,5 @@ def _parse_lines(lines: bytes) -> list[tuple[bytes, bytes]]:
         name, colon, value = line.partition(b":")
         if not colon or not _NAME.fullmatch(name):
             raise BadMessage("a header line without a valid name")
-        fields.append((name, value.strip(b" \t")))
+        fields.append((name.lower(), value.strip(b" \t")))
     return fields
