@@ -17,10 +17,11 @@ from http3_parallel.dispatch.http11 import (
     BadStatusLine,
     BrokenHead,
     Disconnected,
+    FieldLines,
     OversizedMessage,
     ResponseReader,
     TruncatedMessage,
-    request_head,
+    request_line,
 )
 
 
@@ -364,25 +365,45 @@ def test_what_http_client_takes_too_is_read_the_same(
 # The head of a request.
 
 
+def head_of(method: str, target: str, fields: list[tuple[bytes, bytes]]) -> bytes:
+    return request_line(method, target) + FieldLines.of(fields).data
+
+
 def test_the_head_of_a_request_is_written_as_it_is() -> None:
-    head = request_head("GET", "/a?b=c", [(b"host", b"example.com"), (b"x-utf", b"\xc3\xa9")])
+    head = head_of("GET", "/a?b=c", [(b"host", b"example.com"), (b"x-utf", b"\xc3\xa9")])
     assert head == b"GET /a?b=c HTTP/1.1\r\nhost: example.com\r\nx-utf: \xc3\xa9\r\n\r\n"
 
 
 @pytest.mark.parametrize("bad", ["\r", "\n", "\r\n", "\0"])
-@pytest.mark.parametrize("where", ["target", "name", "value"])
+@pytest.mark.parametrize("where", ["method", "target", "name", "value"])
 def test_no_part_of_it_makes_another_line(where: str, bad: str) -> None:
-    parts = {"target": "/a", "name": "x-a", "value": "b"}
+    parts = {"method": "GET", "target": "/a", "name": "x-a", "value": "b"}
     parts[where] += bad + "x"
     field = (parts["name"].encode(), parts["value"].encode())
     with pytest.raises(ValueError, match="character"):
-        request_head("GET", parts["target"], [field])
+        head_of(parts["method"], parts["target"], [field])
 
 
 @pytest.mark.parametrize("target", ["", "/a b", "/ä", "/a\x7f", "/a\t"])
 def test_a_target_with_what_a_url_must_escape_is_refused(target: str) -> None:
     with pytest.raises(ValueError, match="target"):
-        request_head("GET", target, [])
+        request_line("GET", target)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ([], (False, None, False, False)),
+        ([(b"content-length", b"12")], (False, 12, False, False)),
+        ([(b"transfer-encoding", b"gzip, chunked")], (True, None, False, False)),
+        ([(b"connection", b"a"), (b"connection", b"Close, b")], (False, None, True, False)),
+        ([(b"expect", b"100-Continue")], (False, None, False, True)),
+    ],
+)
+def test_the_fields_of_a_request_say_how_it_ends(
+    fields: list[tuple[bytes, bytes]], expected: tuple[object, ...]
+) -> None:
+    assert FieldLines.of(fields)[1:] == expected
 
 
 def test_the_limits_are_those_that_the_documentation_names() -> None:

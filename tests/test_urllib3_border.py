@@ -195,7 +195,7 @@ def test_what_tls_within_tls_holds_back_makes_a_connection_unusable(
         connection = connections.Connection(
             connections.Route("https", "example.com", 443, None, None), True
         )
-        connection.http = plain
+        connection._use(plain.sock)
         server.write(b"one")
         theirs.sendall(outgoing.read())
         assert client[0].recv(65536) == b"one"

@@ -15,11 +15,12 @@ with a test in ``tests/test_urllib3_border.py``:
 * ``urllib3.util.ssltransport.SSLTransport``: its ``socket`` is the TLS socket that carries another,
   ``incoming`` and ``sslobj`` have what has come on that.
 * ``urllib3.connection.ProxyConfig``, its four fields.
-* ``is_connected`` of urllib3's connections tells whether there is nothing to read.
 """
 
 from __future__ import annotations
 
+import functools
+import select
 import socket
 import ssl
 import typing
@@ -247,17 +248,30 @@ class Connection:
     """
     One connection along `route`, to be opened once.
 
-    `http` is urllib3's connection object while it is open. Only the owner calls anything but
+    `sock` is what is written to and read from while it is open. Only the owner calls anything but
     `wake`, and not more than one thread at a time.
     """
 
-    __slots__ = ("http", "route", "taken", "trust_env", "wake")
+    __slots__ = (
+        "_http",
+        "_is_plain",
+        "_is_readable",
+        "route",
+        "sock",
+        "taken",
+        "trust_env",
+        "wake",
+    )
 
     def __init__(self, route: Route, trust_env: bool) -> None:
         self.route: Route = route
         self.trust_env: bool = trust_env
         self.wake: Wake = Wake()
-        self.http: _Plain | _TLS | None = None
+        #: urllib3's connection object, and its socket.
+        self._http: _Plain | _TLS | None = None
+        self.sock: typing.Any = None
+        self._is_plain = False
+        self._is_readable: typing.Callable[[], object] = bool
         #: Bytes of the present request that the system has taken.
         self.taken: int = 0
 
@@ -270,13 +284,13 @@ class Connection:
         """
         opening = _Opening(self.route, abort, self.wake, seconds, timings)
         try:
-            http = self.http = self._new_http(opening)
+            http = self._http = self._new_http(opening)
             http.opening = opening
             http.connect()
             # There may be TLS with a proxy alone, which makes the request itself.
             if self.route.scheme == "https":
                 timings.mark("tls")
-            assert http.sock is not None
+            self._use(http.sock)
             # The connection outlives the request that opened it, and must not keep its things.
             http.opening = None
             if isinstance(http, _TLS):
@@ -328,10 +342,11 @@ class Connection:
         context = ssl_context(config, self.trust_env)
         return typing.cast(ssl.SSLContext, _Handshake(context, opening))
 
-    @property
-    def sock(self) -> typing.Any:
-        """What is written to and read from, unless the connection is used up."""
-        return None if self.http is None else self.http.sock
+    def _use(self, sock: typing.Any) -> None:
+        assert sock is not None
+        self.sock = sock
+        self._is_plain = type(sock) is socket.socket
+        self._is_readable = _reader_of(sock)
 
     def send(self, data: bytes | memoryview) -> None:
         """All of it. The first call of the socket tells how much was taken; if it raises, none."""
@@ -348,7 +363,9 @@ class Connection:
         Whether it is open and silent: an idle connection that can be read from was closed by
         the server, or has something on it that nobody asked for.
         """
-        return self.http is not None and self.http.is_connected and not self._holds_back()
+        if self.sock is None or self._is_readable():
+            return False
+        return self._is_plain or not self._holds_back()
 
     def _holds_back(self) -> bool:
         """Whether TLS has something that has come, where a look at the socket does not show it."""
@@ -366,13 +383,24 @@ class Connection:
 
     def close(self) -> None:
         """Idempotent. Not while another thread reads or writes: then `wake` it first."""
-        http, self.http = self.http, None
+        http, self._http, self.sock = self._http, None, None
+        self._is_readable = bool
         self.wake.close(*(() if http is None else (http.close,)))
 
     def forget(self) -> None:
         """Close in a forked child: the parent and its server notice nothing."""
-        http, self.http = self.http, None
+        http, self._http, self.sock = self._http, None, None
+        self._is_readable = bool
         self.wake.forget(*(() if http is None else (http.close,)))
+
+
+def _reader_of(sock: typing.Any) -> typing.Callable[[], object]:
+    """What tells, without waiting, whether there is something to read, or the end."""
+    if not hasattr(select, "poll"):  # Windows, where select() takes any number of a socket
+        return lambda: select.select([sock], [], [], 0)[0]
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return functools.partial(poll.poll, 0)
 
 
 #: X509_V_ERR_ codes of OpenSSL, which name what is wrong with a certificate.

@@ -33,10 +33,11 @@ __all__ = [
     "BadStatusLine",
     "BrokenHead",
     "Disconnected",
+    "FieldLines",
     "OversizedMessage",
     "ResponseReader",
     "TruncatedMessage",
-    "request_head",
+    "request_line",
 ]
 
 #: Interim responses before the final one. Servers send a few; an endless row is an attack.
@@ -61,7 +62,7 @@ MAX_CHUNK_LINE = 4096
 _READ_SIZE = 64 * 1024
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_TARGET = re.compile(r"[\x21-\x7e]+")
+_REQUEST_LINE = re.compile(_TOKEN.decode("ascii") + r" [\x21-\x7e]+ HTTP/1\.1\r\n")
 #: The blank line that ends a head, and the line feed before it.
 _HEAD_END = re.compile(rb"\n\r?\n")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([0-9])[ \t]+([1-9][0-9]{2})(?:[ \t][^\r\n]*)?\r?\n")
@@ -104,21 +105,53 @@ class BrokenHead(OSError):
 # What is sent.
 
 
-def request_head(method: str, target: str, fields: typing.Iterable[tuple[bytes, bytes]]) -> bytes:
+class FieldLines(typing.NamedTuple):
     """
-    The request line and the field lines (RFC 9112, section 3), with the blank line after them.
-    ValueError for what would be more lines than that, or is no request target.
+    The field lines of a request (RFC 9112, section 5) as they go out, with the blank line after
+    them, and what they say about the message.
+
+    * `chunked`, `length`: how the body ends, if the fields announce one.
+    * `closes`: whether they ask for the end of the connection.
+    * `expects`: whether they ask the server to be told before the body comes (RFC 9110, section
+      10.1.1).
     """
-    if not _TARGET.fullmatch(target):
-        raise ValueError("the request target has characters that a URL must escape")
-    lines = [b"%s %s HTTP/1.1" % (method.encode("ascii"), target.encode("ascii"))]
-    lines += [b"%s: %s" % field for field in fields]
-    breaks = len(lines) + 1
-    lines += (b"", b"")
-    head = b"\r\n".join(lines)
-    if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head:
-        raise ValueError("a header has a control character")
-    return head
+
+    data: bytes
+    chunked: bool
+    length: int | None
+    closes: bool
+    expects: bool
+
+    @property
+    def has_body(self) -> bool:
+        """Whether they announce one, which may be empty."""
+        return self.chunked or self.length is not None
+
+    @classmethod
+    def of(cls, fields: typing.Sequence[tuple[bytes, bytes]]) -> FieldLines:
+        """Names are in lower case. ValueError for what would be other lines than these."""
+        data = b"".join([b"%s: %s\r\n" % field for field in fields])
+        count = len(fields)
+        if data.count(b"\n") != count or data.count(b"\r") != count or b"\0" in data:
+            raise ValueError("a header has a control character")
+        known = dict(fields)
+        chunked = b"transfer-encoding" in known
+        length = None if chunked else known.get(b"content-length")
+        return cls(
+            data + b"\r\n",
+            chunked,
+            None if length is None else int(length),
+            any(name == b"connection" and b"close" in value.lower() for name, value in fields),
+            known.get(b"expect", b"").lower() == b"100-continue",
+        )
+
+
+def request_line(method: str, target: str) -> bytes:
+    """RFC 9112, section 3. ValueError for what would be more than one, or is no request target."""
+    line = f"{method} {target} HTTP/1.1\r\n"
+    if not _REQUEST_LINE.fullmatch(line):
+        raise ValueError("its target has characters that a URL must escape, or it has no method")
+    return line.encode("ascii")
 
 
 # What is read.
@@ -132,6 +165,7 @@ class ResponseReader:
     * `raw_headers`: name, in lower case, and value of each field.
     * `length`: bytes of the body that are still to come, None if that is not known.
     * `begun_at`: when its first byte was there, by `time.perf_counter`.
+    * `has_begun`: whether its head is here.
     * `will_close`: whether the connection ends with it.
     * `has_surplus`: whether bytes came after its end, so that the connection is not clean.
     """
@@ -146,10 +180,12 @@ class ResponseReader:
     will_close: bool = False
     has_surplus: bool = False
     begun_at: float | None = None
+    has_begun: bool = False
     # What has come, and up to where it was used.
     _buffer: bytes = b""
     _place: int = 0
     _size: int = 0  # of all heads so far
+    _interim: int = 0
     _ended: bool = False
     _chunk_left: int = 0
     _owes_chunk_end: bool = False
@@ -172,18 +208,37 @@ class ResponseReader:
         socket raises before the first byte, `BrokenHead` after it, `TruncatedMessage` and
         `BadMessage`.
         """
-        self._receive_head()
-        if self._take_plain_head():
-            self._frame()
+        if self.has_begun:
             return
-        for _ in range(MAX_INTERIM + 1):
-            head, fields_at = self._read_head()
-            status = self.status
-            if status >= 200 or status == 101:
-                self.raw_headers = _parse_fields(head[fields_at:])
+        if self.begun_at is None:
+            self._receive_head()
+            if self._take_plain_head():
                 self._frame()
                 return
-        raise OversizedMessage(f"more than {MAX_INTERIM} interim responses")
+        while not self._read_message():
+            pass
+
+    def may_continue(self) -> bool:
+        """
+        Wait for a 100 (Continue), or for the final response: then, returns False. What the socket
+        raises comes through, and nothing of what had come by then is lost.
+        """
+        while not self._read_message():
+            if self.status == 100:
+                return True
+        return False
+
+    def _read_message(self) -> bool:
+        """The head of one. Returns whether it is the final response."""
+        head, fields_at = self._read_head()
+        if self.status >= 200 or self.status == 101:
+            self.raw_headers = _parse_fields(head[fields_at:])
+            self._frame()
+            return True
+        self._interim += 1
+        if self._interim > MAX_INTERIM:
+            raise OversizedMessage(f"more than {MAX_INTERIM} interim responses")
+        return False
 
     def _take_plain_head(self) -> bool:
         """
@@ -291,6 +346,7 @@ class ResponseReader:
 
     def _frame(self) -> None:
         """Where the body ends, by RFC 9112, section 6.3."""
+        self.has_begun = True
         fields = dict(self.raw_headers)
         if len(fields) < len(self.raw_headers):
             # RFC 9110, section 5.3: several are one list.

@@ -16,18 +16,73 @@ import urllib.parse
 
 from ..aborting import Abort
 from ..config import MAX_WORKERS, PoolLimits, SSLConfig, default_pool_limits
-from ..exceptions import HTTPError, UnsupportedScheme
-from ..models import Headers, Request, Response
+from ..exceptions import HTTPError, ProtocolError, UnsupportedScheme
+from ..models import URL, Headers, Request, Response
 from .base import Context, Dispatcher
 from .body import ResponseBody, let_go
 from .connections import Connection, Route
 from .exchange import Exchange, Stale
+from .http11 import FieldLines
 from .pool import ConnectionPool, Lease
 from .proxies import ProxyMap
 
 __all__ = ["NetworkDispatch"]
 
 _Fields = list[tuple[bytes, bytes]]
+
+#: For so many origins, how requests go there is remembered.
+_MAX_WAYS = 1024
+#: And the last field lines that went there, unless they have more bytes than this.
+_MAX_LINES = 4096
+
+
+class _Way:
+    """
+    How requests go to one origin.
+
+    * `ssl`: with which of the user's settings.
+    * `prefix`: what comes before the path in the request target.
+    * `authorization`: the credentials for a proxy that makes the request itself.
+    * `to_proxy`: whether it is one. What else is meant for a proxy stays with the proxy (RFC
+      9110, section 11.7.2).
+    """
+
+    __slots__ = ("_last", "authorization", "prefix", "route", "ssl", "to_proxy")
+
+    def __init__(
+        self,
+        route: Route,
+        ssl: SSLConfig,
+        *,
+        prefix: str = "",
+        to_proxy: bool = False,
+        authorization: bytes | None = None,
+    ) -> None:
+        self.route: Route = route
+        self.ssl: SSLConfig = ssl
+        self.prefix: str = prefix
+        self.to_proxy: bool = to_proxy
+        self.authorization: bytes | None = authorization
+        # Most requests have the same as the one before.
+        self._last: tuple[_Fields, FieldLines] = ([], FieldLines.of([]))
+
+    def lines(self, given: _Fields) -> FieldLines:
+        """Those of a request with these fields. Raises `ProtocolError`."""
+        fields, lines = self._last
+        if given == fields:
+            return lines
+        fields = given
+        if self.authorization is not None or not self.to_proxy:
+            fields = [pair for pair in fields if pair[0] != b"proxy-authorization"]
+            if self.authorization is not None:
+                fields.append((b"proxy-authorization", self.authorization))
+        try:
+            lines = FieldLines.of(fields)
+        except ValueError as exc:
+            raise ProtocolError(f"the request is not valid HTTP/1.1: {exc}") from exc
+        if len(lines.data) < _MAX_LINES:
+            self._last = (given.copy(), lines)
+        return lines
 
 
 class NetworkDispatch(Dispatcher):
@@ -55,19 +110,28 @@ class NetworkDispatch(Dispatcher):
         self._pools: dict[int, ConnectionPool[Connection]] = {}
         self._proxies = ProxyMap(proxies, trust_env)
         self._trust_env = trust_env
+        self._ways: dict[tuple[str | None, str | None, str | None], _Way] = {}
 
     def send(self, request: Request, context: Context) -> Response:
         """
         Return the response as soon as its head is there. One without a body has given its
         connection back by then; the others do when their body has been read, or closed.
         """
-        route, target, headers = self._plan(request, context.ssl)
+        url = request.url
+        scheme, _, host, port, path, query, _ = url._parts
+        way = self._ways.get((scheme, host, port))
+        if way is None or way.ssl is not context.ssl:
+            way = self._find_way(url, context.ssl)
+        target = way.prefix + (path or "/")
+        if query is not None:
+            target = f"{target}?{query}"
+        lines = way.lines(request.headers.raw)
         try:
-            return self._attempt(request, context, route, target, headers, fresh=False)
+            return self._attempt(request, context, way.route, target, lines, fresh=False)
         except Stale:
             context.abort.check()
         # Only once: the connection of this attempt is new, and so never stale.
-        return self._attempt(request, context, route, target, headers, fresh=True)
+        return self._attempt(request, context, way.route, target, lines, fresh=True)
 
     def close(self) -> None:
         self._pool.close()
@@ -86,29 +150,32 @@ class NetworkDispatch(Dispatcher):
                     parents.forget()
         return pool
 
-    def _plan(self, request: Request, ssl: SSLConfig) -> tuple[Route, str, _Fields]:
-        """Along which route, for which request target, and with which headers."""
-        url = request.url
+    def _find_way(self, url: URL, ssl: SSLConfig) -> _Way:
+        if len(self._ways) >= _MAX_WAYS:
+            self._ways.clear()
+        way = self._ways[url._parts[0], url._parts[2], url._parts[3]] = self._new_way(url, ssl)
+        return way
+
+    def _new_way(self, url: URL, ssl: SSLConfig) -> _Way:
         scheme, host, port = url.scheme, url.host, url.port
         if scheme not in ("http", "https") or port is None:
             raise UnsupportedScheme(f"{scheme!r} URLs cannot be requested, only http and https")
         if host.startswith("["):
             host = urllib.parse.unquote(host[1:-1])
         proxy = self._proxies.for_host(scheme, host, port)
-        if proxy is None or proxy.is_socks or scheme == "https":
-            # What is meant for a proxy stays with the proxy (RFC 9110, section 11.7.2).
-            headers = [pair for pair in request.headers.raw if pair[0] != b"proxy-authorization"]
-            if scheme == "https":
-                return Route(scheme, host, port, ssl, proxy), url.full_path, headers
-            return Route(scheme, host, port, None, proxy), url.full_path, headers
+        if scheme == "https":
+            return _Way(Route(scheme, host, port, ssl, proxy), ssl)
+        if proxy is None or proxy.is_socks:
+            return _Way(Route(scheme, host, port, None, proxy), ssl)
         # The proxy makes the request (RFC 9112, section 3.2.2): all hosts share its connections.
-        headers = list(request.headers.raw)
-        if proxy.authorization is not None:
-            headers = [pair for pair in headers if pair[0] != b"proxy-authorization"]
-            headers.append((b"proxy-authorization", proxy.authorization))
         to_proxy = SSLConfig(verify=ssl.verify) if proxy.scheme == "https" else None
-        route = Route(scheme, proxy.host, proxy.port, to_proxy, proxy)
-        return route, f"{scheme}://{url.host_header}{url.full_path}", headers
+        return _Way(
+            Route(scheme, proxy.host, proxy.port, to_proxy, proxy),
+            ssl,
+            prefix=f"{scheme}://{url.host_header}",
+            to_proxy=True,
+            authorization=proxy.authorization,
+        )
 
     def _attempt(
         self,
@@ -116,7 +183,7 @@ class NetworkDispatch(Dispatcher):
         context: Context,
         route: Route,
         target: str,
-        headers: _Fields,
+        lines: FieldLines,
         *,
         fresh: bool,
     ) -> Response:
@@ -128,15 +195,7 @@ class NetworkDispatch(Dispatcher):
         try:
             connection, reused = self._connect(lease, route, context, fresh)
             exchange = Exchange(
-                request,
-                target,
-                headers,
-                connection,
-                context.timeout,
-                abort,
-                timings,
-                reused=reused,
-                lease=lease,
+                request, target, lines, connection, context, reused=reused, lease=lease
             )
             reader = exchange.run()
             abort.phase = "reading the body"
