@@ -22,7 +22,7 @@ from .config import PoolLimits, check_seconds, default_pool_limits
 from .dispatch import Context, Dispatcher, NetworkDispatch
 from .driver import Driver
 from .exceptions import ClientClosed, HTTPError, WorkersUnavailable
-from .flow import follow, run
+from .flow import follow
 from .models import Cookies, Request, Response, Timings, URLTypes
 from .settings import Defaults, Settings
 from .workers import Registry, Workers, guarded_all
@@ -151,7 +151,7 @@ class ClientEngine:
             self._defaults.reception,
         )
         try:
-            response = driver.run(run(request, settings.policy))
+            response = driver.run(settings.policy)
         except Exception as error:
             if _logger.isEnabledFor(logging.DEBUG):
                 _logger.debug(

@@ -46,6 +46,8 @@ __all__ = [
     "Sleep",
     "Step",
     "follow",
+    "is_final",
+    "is_plain",
     "run",
 ]
 
@@ -142,6 +144,29 @@ class Policy:
         return dataclasses.replace(
             self, fresh=(self.fresh - gone) | fresh, gone=(self.gone - fresh) | gone
         )
+
+
+def is_plain(request: Request, policy: Policy) -> bool:
+    """Whether the first step of `run` is to send `request` as it is."""
+    own, store = request._cookies, policy.cookies
+    return (
+        policy.auth is None
+        and request.url._parts[1] is None
+        and (own is None or own._is_empty)
+        and (store is None or store._is_empty or not policy.merge_cookies)
+        and not (policy.fresh or policy.gone)
+    )
+
+
+def is_final(response: Response, policy: Policy) -> bool:
+    """Whether nothing follows from the response to the first step, except that it may be read."""
+    status = response.status_code
+    retries = policy.retries
+    return (
+        not (retries.total and status in retries.statuses)
+        and not (300 <= status < 400 and policy.allow_redirects)
+        and not (policy.cookies is not None and response.headers._has(b"set-cookie"))
+    )
 
 
 def run(request: Request, policy: Policy) -> Flow:

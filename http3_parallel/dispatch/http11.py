@@ -174,7 +174,7 @@ class ResponseReader:
 
     status: int = 0
     version: int = 11
-    raw_headers: typing.Sequence[tuple[bytes, bytes]] = ()
+    raw_headers: list[tuple[bytes, bytes]]  # once it has begun
     length: int | None = None
     chunked: bool = False
     will_close: bool = False

@@ -218,7 +218,7 @@ class NetworkDispatch(Dispatcher):
             response = Response(
                 reader.status,
                 protocol="HTTP/1.0" if reader.version == 10 else "HTTP/1.1",
-                headers=Headers._from_raw(reader.raw_headers),
+                headers=Headers._of(reader.raw_headers),
                 content=content,
                 request=request,
             )
