@@ -105,7 +105,7 @@ class Driver:
             try:
                 came = self._send(request)
                 if is_final(came, policy):
-                    if not policy.stream:
+                    if not (policy.stream or came._is_plain):
                         self._read(came)
                     came.history = []
                     return came

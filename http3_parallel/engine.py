@@ -9,7 +9,6 @@ compared, since not every fork runs Python's hooks.
 from __future__ import annotations
 
 import contextvars
-import datetime
 import functools
 import logging
 import os
@@ -134,9 +133,9 @@ class ClientEngine:
         """
         if not settings.policy.keep_cookies:
             settings = settings._replace(policy=settings.policy.with_own_cookies())
-        timings = Timings(submitted)
-        timings.mark("queued")
         started = time.perf_counter()
+        timings = Timings(submitted)
+        timings.mark("queued", started)
         driver = Driver(
             self._dispatcher,
             Context(
@@ -164,7 +163,7 @@ class ClientEngine:
                     error.message if isinstance(error, HTTPError) else "...",
                 )
             raise
-        response.elapsed = datetime.timedelta(seconds=time.perf_counter() - started)
+        response._elapsed = time.perf_counter() - started
         if not settings.policy.allow_redirects and response.is_redirect:
             response._follow = _Followable(self, request, settings)
         if _logger.isEnabledFor(logging.DEBUG) and response.request is not None:
@@ -173,7 +172,7 @@ class ClientEngine:
                 response.request.method,
                 response.request.url.redacted,
                 response.status_code,
-                response.elapsed.total_seconds(),
+                response._elapsed,
             )
         return response
 

@@ -61,21 +61,51 @@ MAX_CHUNK_LINE = 4096
 #: Bytes per read: as many as the system tends to have at once, and TLS records are 16 KiB.
 _READ_SIZE = 64 * 1024
 
+_T = typing.TypeVar("_T")
+
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(_TOKEN.decode("ascii") + r" [\x21-\x7e]+ HTTP/1\.1\r\n")
 #: The blank line that ends a head, and the line feed before it.
 _HEAD_END = re.compile(rb"\n\r?\n")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([0-9])[ \t]+([1-9][0-9]{2})(?:[ \t][^\r\n]*)?\r?\n")
 _NAME = re.compile(_TOKEN)
-#: The first line of a final response, and a field line with the line feed before it, as nearly all
-#: servers write them.
-_PLAIN_STATUS = re.compile(rb"HTTP/1\.([01]) ([2-9][0-9]{2}) [^\r\n\0]*\r")
-_PLAIN_FIELD = re.compile(rb"\n(" + _TOKEN + rb"):[ \t]*([^\r\n\0]*)\r")
+#: The first line of a final response, and a field line, as nearly all servers write them.
+_PLAIN_STATUS = re.compile(rb"HTTP/1\.([01]) ([2-9][0-9]{2}) [^\r\n\0]*")
+_PLAIN_FIELD = re.compile(rb"(" + _TOKEN + rb"):[ \t]*([^\r\n\0]*)")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
 
 
 #: The fields that tell where a message, and a connection, ends.
 _FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding"})
+
+#: Fields that a server sends again and again as they were, and that are nobody's secret.
+_STEADY = frozenset(
+    {
+        b"accept-ranges",
+        b"access-control-allow-origin",
+        b"age",
+        b"alt-svc",
+        b"cache-control",
+        b"connection",
+        b"content-encoding",
+        b"content-length",
+        b"content-type",
+        b"date",
+        b"expires",
+        b"keep-alive",
+        b"server",
+        b"strict-transport-security",
+        b"transfer-encoding",
+        b"vary",
+        b"via",
+        b"x-content-type-options",
+        b"x-frame-options",
+        b"x-powered-by",
+    }
+)
+#: So many of their lines are remembered, of at most so many bytes each.
+_MAX_KNOWN = 1024
+_LONGEST_KNOWN = 128
 
 
 class BadMessage(Exception):
@@ -245,26 +275,18 @@ class ResponseReader:
         Nearly always, all of the head has come at once, is the final one, and has nothing in it
         that would take a second look. Whatever else it is, is left to `_read_head`.
         """
-        buffer = self._buffer
-        status = _PLAIN_STATUS.match(buffer)
-        stop = buffer.find(b"\r\n\r\n")
-        if status is None or not 0 < stop < MAX_LINE:
+        head, end, rest = self._buffer.partition(b"\r\n\r\n")
+        lines = head.split(b"\r\n")
+        status = _known_status.get(lines[0]) or _plain_status(lines[0])
+        if not end or status is None or len(head) > MAX_LINE or len(lines) > MAX_FIELDS + 1:
             return False
-        start = status.end()
-        fields = _PLAIN_FIELD.findall(buffer, start, stop + 1)
-        # Each line is one of them, and none ends in a space.
-        if (
-            buffer.count(b"\n", start, stop + 1) != len(fields)
-            or buffer.count(b"\r", start, stop + 1) != len(fields)
-            or len(fields) > MAX_FIELDS
-            or buffer.find(b" \r", start, stop + 1) >= 0
-            or buffer.find(b"\t\r", start, stop + 1) >= 0
-        ):
+        del lines[0]
+        fields = [_known_fields.get(line) or _plain_field(line) for line in lines]
+        if None in fields:
             return False
-        self._place = stop + 4
-        self.version = 10 if status[1] == b"0" else 11
-        self.status = int(status[2])
-        self.raw_headers = [(name.lower(), value) for name, value in fields]
+        self.raw_headers = typing.cast("list[tuple[bytes, bytes]]", fields)
+        self.version, self.status = status
+        self._buffer = rest
         return True
 
     def _read_head(self) -> tuple[bytes, int]:
@@ -354,7 +376,8 @@ class ResponseReader:
                 fields[name] = b",".join([v for key, v in self.raw_headers if key == name])
         connection = fields.get(b"connection")
         if self.version == 11:
-            self.will_close = connection is not None and b"close" in _elements(connection)
+            if connection is not None and connection != b"keep-alive":
+                self.will_close = b"close" in _elements(connection)
         else:
             options = [] if connection is None else _elements(connection)
             stays = b"keep-alive" in options or b"keep-alive" in fields
@@ -520,6 +543,39 @@ class ResponseReader:
         self.has_surplus = self._place < len(self._buffer)
         self._buffer = b""
         self._place = 0
+
+
+#: What was made of lines before.
+_known_status: dict[bytes, tuple[int, int]] = {}
+_known_fields: dict[bytes, tuple[bytes, bytes]] = {}
+
+
+def _plain_status(line: bytes) -> tuple[int, int] | None:
+    """The version and the status; None if the line takes a second look."""
+    match = _PLAIN_STATUS.fullmatch(line)
+    if match is None:
+        return None
+    status = (10 if match[1] == b"0" else 11, int(match[2]))
+    _remember(_known_status, line, status)
+    return status
+
+
+def _plain_field(line: bytes) -> tuple[bytes, bytes] | None:
+    """The name, in lower case, and the value; None if the line takes a second look."""
+    match = _PLAIN_FIELD.fullmatch(line)
+    if match is None:
+        return None
+    field = (match[1].lower(), match[2].rstrip(b" \t"))
+    if field[0] in _STEADY:
+        _remember(_known_fields, line, field)
+    return field
+
+
+def _remember(known: dict[bytes, _T], line: bytes, meaning: _T) -> None:
+    if len(line) <= _LONGEST_KNOWN:
+        if len(known) >= _MAX_KNOWN:
+            known.clear()
+        known[line] = meaning
 
 
 def _elements(value: bytes) -> list[bytes]:

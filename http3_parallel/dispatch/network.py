@@ -215,12 +215,12 @@ class NetworkDispatch(Dispatcher):
                     timings,
                     may_reuse=exchange.may_reuse,
                 )
-            response = Response(
+            response = Response._received(
                 reader.status,
-                protocol="HTTP/1.0" if reader.version == 10 else "HTTP/1.1",
-                headers=Headers._of(reader.raw_headers),
-                content=content,
-                request=request,
+                "HTTP/1.0" if reader.version == 10 else "HTTP/1.1",
+                Headers._of(reader.raw_headers),
+                content,
+                request,
             )
             if context.stream and not isinstance(content, bytes):
                 lease.delivered()

@@ -246,8 +246,18 @@ class ReceivedBody:
         return error
 
     def _codings(self) -> list[str]:
-        values = self.headers.getlist("content-encoding", split_commas=True)
-        return find_codings(values) if values else values
+        if not self.headers._has(b"content-encoding"):
+            return []
+        return find_codings(self.headers.getlist("content-encoding", split_commas=True))
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether its content is here as it is: nothing to decode, nothing to refuse."""
+        return (
+            self._raw is not None
+            and self._max_size is None
+            and not self.headers._has(b"content-encoding")
+        )
 
     def _decoded(self, raw: bytes, codings: list[str]) -> Generator[bytes, None, None]:
         try:
