@@ -116,7 +116,7 @@ class Abort:
         self.phase: str = "starting"
         #: Code of the user's that is left to be called once the request has ended. Its thread
         #: does, when nobody waits for it any more.
-        self.after: list[typing.Callable[[], object]] = []
+        self.after: typing.Sequence[typing.Callable[[], object]] = ()
 
     @property
     def aborted(self) -> bool:

@@ -163,7 +163,7 @@ class Driver:
             return
         abort = self._context.abort
         if not abort.begin_user_code():
-            abort.after.append(steps.close)
+            abort.after = [*abort.after, steps.close]
             return
         try:
             with contextlib.suppress(Exception):
@@ -325,7 +325,8 @@ class Driver:
             error.request = self._request  # as it was sent, not as it was submitted
         self._complete(error)
         if not abort.begin_user_code():
-            abort.after += [functools.partial(hook, error) for hook in hooks.error]
+            late = [functools.partial(hook, error) for hook in hooks.error]
+            abort.after = [*abort.after, *late]
             return
         try:
             self._call_all(hooks.error, error)

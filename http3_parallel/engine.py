@@ -214,11 +214,12 @@ class ClientEngine:
             if timer is not None:
                 timer.cancel()
             del response
-            after, abort.after = abort.after, []  # it may refer to the error
-            if context is not None:
-                after = [functools.partial(context.run, function) for function in after]
-            guarded_all(after)
-            del after
+            if abort.after:
+                after, abort.after = abort.after, ()  # it may refer to the error
+                if context is not None:
+                    after = [functools.partial(context.run, function) for function in after]
+                guarded_all(after)
+                del after
 
     def following(
         self, request: Request, response: Response, settings: Settings

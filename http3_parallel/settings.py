@@ -132,6 +132,7 @@ class Defaults:
         self.base_url: URL | None = None if base_url is None else URL(base_url)
         self.headers: Headers = Headers(headers)
         self.params: QueryParams = QueryParams(params)
+        self._has_params = bool(self.params)
         self.reception: Reception = Reception(
             Hooks.of(event_hooks),
             check_count("max_response_size", max_response_size, 0),
@@ -170,7 +171,7 @@ class Defaults:
         """The request and its settings. Raises `InvalidURL`, `TypeError`, `ValueError`."""
         try:
             request, settings = self._build_and_settle(method, url, **options)
-            if request.url.scheme not in ("http", "https"):
+            if request.url._parts[0] not in ("http", "https"):
                 raise UnsupportedScheme(
                     f"cannot request a URL with the scheme {request.url.scheme!r}: only http and "
                     "https are supported"
@@ -198,10 +199,10 @@ class Defaults:
         settings = self._settle(rest) if rest else self._defaults
         if self.base_url is not None:
             url = self.base_url.join(url)
-        if self.params:
+        if self._has_params:
             url = URL(url, allow_relative=True)
             params = self._merged_params(url, params)
-        if self.headers:
+        if self.headers.raw:
             merged = Headers(self.headers)
             merged.update(Headers(headers))
             headers = merged
