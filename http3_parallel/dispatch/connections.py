@@ -41,7 +41,7 @@ from ..exceptions import (
 from ..models import Timings
 from .proxies import Proxy
 from .resolver import resolve
-from .sockets import Budget, Wake, open_socket
+from .sockets import Budget, PolledSocket, Wake, open_socket
 from .tls import ssl_context
 from .tunnels import open_socks_socket, open_tunnel
 
@@ -344,9 +344,12 @@ class Connection:
 
     def _use(self, sock: typing.Any) -> None:
         assert sock is not None
-        self.sock = sock
-        self._is_plain = type(sock) is socket.socket
-        self._is_readable = _reader_of(sock)
+        if PolledSocket.fits(sock):
+            self.sock = polled = PolledSocket(sock)
+            self._is_readable, self._is_plain = polled.is_readable, True
+        else:
+            self.sock = sock
+            self._is_readable = _reader_of(sock)
 
     def send(self, data: bytes | memoryview) -> None:
         """All of it. The first call of the socket tells how much was taken; if it raises, none."""
