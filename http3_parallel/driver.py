@@ -257,10 +257,12 @@ class Driver:
         self._response = response
         if response.request is None:
             response.request = request
-        timings.mark("first_byte")
         response.timings = timings
-        if response.is_closed:
-            timings.mark("done")
+        if timings.first_byte is None:
+            timings.mark("first_byte")
+        if response._stream is None:
+            if timings.done is None:
+                timings.mark("done")
         else:
             response._add_on_close(functools.partial(timings.mark, "done"))
         response.tag = self._tag

@@ -261,7 +261,8 @@ class Exchange:
 
     def _read_head(self, seconds: float | None) -> ResponseReader:
         reader = self._reader
-        set_timeout(reader.sock, seconds)
+        if seconds != self._timeout.write_timeout:
+            set_timeout(reader.sock, seconds)
         try:
             reader.begin()
         except Exception as exc:

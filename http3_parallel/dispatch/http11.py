@@ -108,6 +108,9 @@ _MAX_KNOWN = 1024
 _LONGEST_KNOWN = 128
 
 
+_NO_ANSWER = "the server closed the connection without an answer"
+
+
 class BadMessage(Exception):
     """What came is no HTTP/1.1 message."""
 
@@ -241,9 +244,12 @@ class ResponseReader:
         if self.has_begun:
             return
         if self.begun_at is None:
-            self._receive_head()
+            data: bytes = self.sock.recv(_READ_SIZE)
+            if not data:
+                raise Disconnected(_NO_ANSWER)
+            self.begun_at = time.perf_counter()
+            self._buffer = data
             if self._take_plain_head():
-                self._frame()
                 return
         while not self._read_message():
             pass
@@ -284,9 +290,10 @@ class ResponseReader:
         fields = [_known_fields.get(line) or _plain_field(line) for line in lines]
         if None in fields:
             return False
-        self.raw_headers = typing.cast("list[tuple[bytes, bytes]]", fields)
+        self.raw_headers = fields  # type: ignore[assignment]  # None is not in it
         self.version, self.status = status
         self._buffer = rest
+        self._frame()
         return True
 
     def _read_head(self) -> tuple[bytes, int]:
@@ -350,7 +357,7 @@ class ResponseReader:
         if not has_more:
             if not begun:
                 self.begun_at = None
-                raise Disconnected("the server closed the connection without an answer")
+                raise Disconnected(_NO_ANSWER)
             if self._buffer:
                 raise TruncatedMessage("the connection ended within the head of the response")
             raise TruncatedMessage("the connection ended after an interim response")
@@ -423,9 +430,12 @@ class ResponseReader:
 
     def take_whole(self) -> bytes | None:
         """The body, if there is none, or all of it has come with the head; then this is its end."""
-        length, place = self.length, self._place
-        if length is None or len(self._buffer) - place < length:
+        length, place, data = self.length, self._place, self._buffer
+        if length is None or len(data) - place < length:
             return None
+        if not place and len(data) == length:
+            self.length, self._ended, self._buffer = 0, True, b""
+            return data
         self._place = place + length
         data = self._buffer[place : self._place]
         self.length = 0

@@ -33,6 +33,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import itertools
+import math
 import threading
 import time
 import typing
@@ -156,6 +157,8 @@ class ConnectionPool(typing.Generic[C]):
         # Oldest first, and the same by key.
         self._idle: dict[int, _Idle[C]] = {}
         self._idle_by_key: dict[typing.Hashable, dict[int, _Idle[C]]] = {}
+        # Not before this is any of them too old.
+        self._look_at = -math.inf
         self._line: collections.deque[Lease[C]] = collections.deque()
         # Filled by finalizers: permits and connections of leases that nobody gave back.
         self._abandoned: collections.deque[_Abandoned[C]] = collections.deque()
@@ -182,7 +185,7 @@ class ConnectionPool(typing.Generic[C]):
             else:
                 self._line.append(lease)
                 self._serve_locked()
-            victims = self._surplus_locked(now)
+            victims = self._surplus_locked(now) if now >= self._look_at else None
         if victims:
             _close_all(victims)
         if not lease._granted:
@@ -329,10 +332,13 @@ class ConnectionPool(typing.Generic[C]):
         entries = self._idle_by_key.get(lease._key)
         if not entries:
             return False
-        token, entry = next(reversed(entries.items()))
-        self._pop_locked(token, entry)
+        # In this order, so that an interrupt in between leaves it counted.
+        token, entry = entries.popitem()
         lease.connection = entry.connection
         lease._idle_since = entry.since
+        if not entries:
+            self._idle_by_key.pop(entry.key, None)
+        self._idle.pop(token, None)
         return True
 
     def _pop_locked(self, token: int, entry: _Idle[C]) -> None:
@@ -364,7 +370,11 @@ class ConnectionPool(typing.Generic[C]):
                 self._serve_locked()
             elif self._stuck_since is not None:
                 self._watch_streams_locked()
-            victims = self._surplus_locked(now)
+            most = 0 if self._closed else self._limits.soft_limit
+            if now >= self._look_at or (most is not None and len(self._idle) > most):
+                victims = self._surplus_locked(now)
+            else:
+                victims = None
         lease._done = True
         if victims:
             _close_all(victims)
@@ -388,9 +398,11 @@ class ConnectionPool(typing.Generic[C]):
         limit = 0 if self._closed else self._limits.soft_limit
         stale = now - IDLE_SECONDS
         victims: list[Lease[C]] = []
+        self._look_at = now + IDLE_SECONDS
         while self._idle:
             token, entry = next(iter(self._idle.items()))
             if entry.since > stale and (limit is None or len(self._idle) <= limit):
+                self._look_at = entry.since + IDLE_SECONDS
                 break
             victim = Lease(self, entry.key, next(self._tokens))
             victim.connection = entry.connection
