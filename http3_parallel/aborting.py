@@ -161,9 +161,10 @@ class Abort:
         From now until `release()`, an abort calls `wake`. It runs in the aborting thread and
         must neither block nor raise. Replaces what was registered before.
         """
-        with self._lock:
-            self._wake = wake
-        self.check()
+        # Without the lock: who aborts sets the flag first, and looks here after that.
+        self._wake = wake
+        if self._error is not None:
+            raise self._error()
 
     def release(self) -> None:
         """
@@ -172,7 +173,8 @@ class Abort:
         """
         with self._lock:
             self._wake = None
-        self.check()
+        if self._error is not None:
+            raise self._error()
 
     @contextlib.contextmanager
     def user_code(self) -> typing.Iterator[None]:

@@ -216,6 +216,7 @@ class Driver:
             telling.begun = True
             response = self._exchange(request)
             if hooks.response:
+                response._is_bare = False  # they may change it
                 with self._context.abort.user_code():
                     telling.done = True
                     self._call_all(hooks.response, response)

@@ -165,7 +165,9 @@ def is_final(response: Response, policy: Policy) -> bool:
     return (
         not (retries.total and status in retries.statuses)
         and not (300 <= status < 400 and policy.allow_redirects)
-        and not (policy.cookies is not None and response.headers._has(b"set-cookie"))
+        and (
+            response._is_bare or policy.cookies is None or not response.headers._has(b"set-cookie")
+        )
     )
 
 

@@ -22,7 +22,7 @@ from .dispatch import Dispatcher
 from .driver import Reception
 from .exceptions import HTTPError, UnsupportedScheme, redacted_text
 from .flow import Policy
-from .hooks import EventHooks, Hooks
+from .hooks import NO_HOOKS, EventHooks, Hooks
 from .methods import SendOptions
 from .models import (
     URL,
@@ -155,7 +155,7 @@ class Defaults:
 
     @property
     def has_hooks(self) -> bool:
-        return any(self.reception.hooks)
+        return self.reception.hooks is not NO_HOOKS
 
     @property
     def max_redirects(self) -> int:

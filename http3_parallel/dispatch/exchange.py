@@ -96,7 +96,6 @@ class Exchange:
         lines: FieldLines,
         connection: Connection,
         context: Context,
-        *,
         reused: bool,
         lease: Lease[Connection],
     ) -> None:

@@ -91,8 +91,10 @@ _STEADY = frozenset(
         b"content-length",
         b"content-type",
         b"date",
+        b"etag",
         b"expires",
         b"keep-alive",
+        b"last-modified",
         b"server",
         b"strict-transport-security",
         b"transfer-encoding",
@@ -199,6 +201,7 @@ class ResponseReader:
     * `length`: bytes of the body that are still to come, None if that is not known.
     * `begun_at`: when its first byte was there, by `time.perf_counter`.
     * `has_begun`: whether its head is here.
+    * `is_bare`: whether that has neither a Set-Cookie nor a Content-Encoding.
     * `will_close`: whether the connection ends with it.
     * `has_surplus`: whether bytes came after its end, so that the connection is not clean.
     """
@@ -214,6 +217,7 @@ class ResponseReader:
     has_surplus: bool = False
     begun_at: float | None = None
     has_begun: bool = False
+    is_bare: bool = False
     # What has come, and up to where it was used.
     _buffer: bytes = b""
     _place: int = 0
@@ -377,6 +381,7 @@ class ResponseReader:
         """Where the body ends, by RFC 9112, section 6.3."""
         self.has_begun = True
         fields = dict(self.raw_headers)
+        self.is_bare = b"set-cookie" not in fields and b"content-encoding" not in fields
         if len(fields) < len(self.raw_headers):
             # RFC 9110, section 5.3: several are one list.
             for name in _FRAMING.intersection(fields):

@@ -193,10 +193,13 @@ class NetworkDispatch(Dispatcher):
         abort.phase = "waiting for a connection"
         lease = self._pool.acquire(route, abort)
         try:
-            connection, reused = self._connect(lease, route, context, fresh)
-            exchange = Exchange(
-                request, target, lines, connection, context, reused=reused, lease=lease
-            )
+            connection = lease.connection
+            reused = connection is not None and not fresh
+            if connection is None or fresh:
+                connection = self._connect(lease, route, context)
+            else:
+                abort.blocked_on(connection.wake)
+            exchange = Exchange(request, target, lines, connection, context, reused, lease)
             reader = exchange.run()
             abort.phase = "reading the body"
             content: bytes | ResponseBody | None = None
@@ -221,6 +224,7 @@ class NetworkDispatch(Dispatcher):
                 Headers._of(reader.raw_headers),
                 content,
                 request,
+                reader.is_bare,
             )
             if context.stream and not isinstance(content, bytes):
                 lease.delivered()
@@ -229,20 +233,14 @@ class NetworkDispatch(Dispatcher):
             _drop(lease, abort)
             raise
 
-    def _connect(
-        self, lease: Lease[Connection], route: Route, context: Context, fresh: bool
-    ) -> tuple[Connection, bool]:
-        connection = lease.connection
-        if connection is not None and fresh:
-            lease.connection = None
-            connection.close()
-            connection = None
-        if connection is not None:
-            context.abort.blocked_on(connection.wake)
-            return connection, True
+    def _connect(self, lease: Lease[Connection], route: Route, context: Context) -> Connection:
+        """A new one, in place of the one that the lease has, if any."""
+        old, lease.connection = lease.connection, None
+        if old is not None:
+            old.close()
         lease.connection = connection = Connection(route, self._trust_env)
         connection.open(context.abort, context.timeout.connect_timeout, context.timings)
-        return connection, False
+        return connection
 
 
 def _drop(lease: Lease[Connection], abort: Abort) -> None:

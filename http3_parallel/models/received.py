@@ -48,6 +48,7 @@ class ReceivedBody:
         "_content",
         "_default_encoding",
         "_encoding",
+        "_is_bare",
         "_max_size",
         "_raw",
         "_stream",
@@ -73,6 +74,8 @@ class ReceivedBody:
     _default_encoding: str | None
     #: `max_response_size` of the client.
     _max_size: int | None
+    #: Whether it is known to have neither a Set-Cookie nor a Content-Encoding.
+    _is_bare: bool
 
     def __init__(
         self,
@@ -89,6 +92,7 @@ class ReceivedBody:
         self.tag = None
         self._content = self._raw = self._stream = self._max_size = None
         self._text = self._encoding = self._default_encoding = None
+        self._is_bare = False
         if isinstance(content, bytes):
             self._raw = content
         elif content is None:
@@ -256,7 +260,7 @@ class ReceivedBody:
         return (
             self._raw is not None
             and self._max_size is None
-            and not self.headers._has(b"content-encoding")
+            and (self._is_bare or not self.headers._has(b"content-encoding"))
         )
 
     def _decoded(self, raw: bytes, codings: list[str]) -> Generator[bytes, None, None]:

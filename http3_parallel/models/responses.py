@@ -163,6 +163,7 @@ class BaseResponse(ReceivedBody):
     def __setstate__(self, state: dict[str, typing.Any]) -> None:
         self._stream = self._text = self._cookies = None
         self._follow = None
+        self._is_bare = False
         for name, value in state.items():
             setattr(self, name, value)
 
@@ -220,6 +221,7 @@ class Response(BaseResponse, ReadableBody):
         headers: Headers,
         content: ResponseContent,
         request: Request,
+        is_bare: bool,
     ) -> Response:
         """The same, of what is known to be right, in one step: every request makes one."""
         response = cls.__new__(cls)
@@ -233,6 +235,7 @@ class Response(BaseResponse, ReadableBody):
             response._raw, response._stream = None, ResponseStream(content)
         response._content = response._text = response._cookies = response._follow = None
         response._max_size = response._encoding = response._default_encoding = None
+        response._is_bare = is_bare
         response.tag = response._elapsed = None
         response.timings = typing.cast(typing.Any, None)
         response.history = []

@@ -57,7 +57,7 @@ class URL:
             try:
                 if match is not None and "/." not in match[5] and match.end(3) < LONGEST_HOST:
                     self._url = match[0]
-                    self._parts = typing.cast(Parts, match.groups())
+                    self._parts = match.groups()  # type: ignore[assignment]  # as in the pattern
                 else:
                     self._url, self._parts = parse(url, allow_relative)
             except InvalidURL as error:
