@@ -1,7 +1,7 @@
 """
 A server that answers each request after some milliseconds, on one core of its own.
 
-    python -m _async_peers.latency_server
+    python -m benchmarks._shared.latency_server
 
 It prints its port, and ends when its standard input does, so that it outlives nobody. It answers
 GET /MILLISECONDS/NUMBER, one request of a connection at a time.
