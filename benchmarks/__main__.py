@@ -134,7 +134,7 @@ def main() -> None:
         told = {name: scenario._asdict() for name, scenario in chosen.items()}
         given.json.write_text(found.as_json(told, **about))
     if given.picture is not None:
-        given.picture.write_text(picture.draw(found.rows()))
+        given.picture.write_text(picture.draw(found.rows(), chosen))
     if given.markdown is not None:
         given.markdown.write_text(found.markdown(given.rounds))
     print(found.markdown(given.rounds), end="")

@@ -12,6 +12,7 @@ from xml.sax.saxutils import escape
 
 from .._shared.results import Row
 from .clients import FLOOR, OURS
+from .scenarios import Scenario
 
 __all__ = ["draw"]
 
@@ -31,9 +32,10 @@ LONGEST = 5.0
 _STYLE = """
   svg { font-family: system-ui, -apple-system, "Segoe UI", Roboto, Helvetica, Arial, sans-serif; }
   .ground { fill: #ffffff; stroke: #d8dee4; }
-  text { fill: #1f2328; font-size: 13px; }
+  text { font-size: 13px; }
+  text, text.bar, text.floor { fill: #1f2328; }
   .title { font-size: 16px; font-weight: 600; }
-  .unit { fill: #59636e; font-size: 12px; }
+  text.unit { fill: #59636e; font-size: 12px; }
   .bar { fill: #a8b5c4; }
   .floor { fill: #d5dce4; }
   .ours { fill: #0f7b6c; }
@@ -41,8 +43,8 @@ _STYLE = """
   text.ours { fill: #0f7b6c; font-weight: 600; }
   @media (prefers-color-scheme: dark) {
     .ground { fill: #0d1117; stroke: #30363d; }
-    text { fill: #e6edf3; }
-    .unit { fill: #9198a1; }
+    text, text.bar, text.floor { fill: #e6edf3; }
+    text.unit { fill: #9198a1; }
     .bar { fill: #56616f; }
     .floor { fill: #353d48; }
     .ours, text.ours { fill: #3fc6ae; }
@@ -64,15 +66,15 @@ _PANELS = [
     _Panel(
         "small",
         "CPU time per request",
-        "microseconds, small pages on kept connections, 32 at a time; shorter is better",
+        "microseconds, small pages on kept connections, {at_once} at a time; shorter is better",
         "cpu",
         1e6,
         ",.0f",
     ),
     _Panel(
         "latency",
-        "Time for 2,560 requests, each answered after 50 ms",
-        "seconds, 256 at a time; 0.5 s with no work at all; shorter is better",
+        "Time for all requests, each answered after 50 ms",
+        "seconds, {requests:,} requests, {at_once} at a time; shorter is better",
         "wall",
         1,
         ".2f",
@@ -80,28 +82,28 @@ _PANELS = [
 ]
 
 
-def draw(rows: Mapping[str, Mapping[str, Row]]) -> str:
+def draw(rows: Mapping[str, Mapping[str, Row]], scenarios: Mapping[str, Scenario]) -> str:
     """`rows`: the medians, by scenario and client. What was not measured is not there."""
     parts: list[str] = []
     top = 0
     for panel in _PANELS:
         measured = rows.get(panel.scenario)
         if measured:
+            panel = panel._replace(unit=panel.unit.format(**scenarios[panel.scenario]._asdict()))
             parts += _panel(panel, measured, top)
             top += _HEAD + _LINE * len(measured) + _GAP
     height = max(top, _GAP)
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}"'
-            f' width="{WIDTH}" height="{height}" role="img">',
-            "<title>http3_parallel beside other HTTP clients</title>",
-            f"<style>{_STYLE}</style>",
-            f'<rect class="ground" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}"'
-            ' rx="8"/>',
-            *parts,
-            "</svg>\n",
-        ]
-    )
+    frame = f'x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="8"'
+    size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">',
+        "<title>http3_parallel beside other HTTP clients</title>",
+        f"<style>{_STYLE}</style>",
+        f'<rect class="ground" {frame}/>',
+        *parts,
+        "</svg>\n",
+    ]
+    return "\n".join(lines)
 
 
 def _panel(panel: _Panel, measured: Mapping[str, Row], top: int) -> list[str]:
@@ -114,29 +116,22 @@ def _panel(panel: _Panel, measured: Mapping[str, Row], top: int) -> list[str]:
         _text("title", _MARGIN, top + 32, panel.title),
         _text("unit", _MARGIN, top + 50, panel.unit),
     ]
+    left = _MARGIN + _NAMES
     for number, client in enumerate(sorted(values, key=values.__getitem__)):
         value = values[client]
         kind = "ours" if client.startswith(OURS) else "floor" if client == FLOOR else "bar"
         y = top + _HEAD + number * _LINE
         length = max(1.0, room * min(value, longest) / longest)
-        left = _MARGIN + _NAMES
-        parts += [
-            _text("ours" if kind == "ours" else "name", left - 10, y + 17, client, end=True),
-            f'<rect class="{kind}" x="{left}" y="{y + 4}" width="{length:.1f}" height="{_BAR}"'
-            ' rx="2"/>',
-        ]
+        place = f'x="{left}" y="{y + 4}" width="{length:.1f}" height="{_BAR}" rx="2"'
+        parts.append(_text(kind, left - 10, y + 17, client, end=True))
+        parts.append(f'<rect class="{kind}" {place}/>')
         if value > longest:
             # Two strokes through it: it goes on.
-            for x in (left + length - 26, left + length - 18):
-                parts.append(f'<path class="cut" d="M{x:.1f} {y + 22} l5 -20 h3 l-5 20 z"/>')
-        parts.append(
-            _text(
-                "ours" if kind == "ours" else "name",
-                left + length + 8,
-                y + 17,
-                format(value, panel.form),
-            )
-        )
+            strokes = [left + length - 26, left + length - 18]
+            parts += [
+                f'<path class="cut" d="M{x:.1f} {y + 22} l5 -20 h3 l-5 20 z"/>' for x in strokes
+            ]
+        parts.append(_text(kind, left + length + 8, y + 17, format(value, panel.form)))
     return parts
 
 

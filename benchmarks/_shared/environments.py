@@ -44,7 +44,7 @@ def default_directory() -> pathlib.Path:
 
 
 def plain_environment() -> dict[str, str]:
-    """The environment variables without those that lead to other modules, proxies or authorities."""
+    """The environment variables without those that lead to other code, proxies, authorities."""
     return {
         name: value
         for name, value in os.environ.items()
