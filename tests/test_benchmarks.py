@@ -87,6 +87,16 @@ def site_of(sites: servers.Sites, name: str) -> str:
     return sites.urls[name]
 
 
+def test_the_server_in_python_stands_in_for_the_site_with_latency():
+    scenario = SCENARIOS["latency"]._replace(requests=20)
+    with servers.latency_server(pathlib.Path(sys.executable)) as url:
+        work = scenario.work(f"{url}/20", None)
+        CLIENTS[OURS].way(work)
+        wall, _ = work.end()
+    work.check_all()
+    assert wall >= 0.02
+
+
 # How it is checked.
 
 

@@ -26,7 +26,7 @@ _LENGTH = b"Content-Length: "
 @contextlib.contextmanager
 def raw_sockets(work: Work) -> Iterator[Get]:
     split = urllib.parse.urlsplit(work.url)
-    address = split.hostname, split.port
+    address = split.hostname or "", split.port or 0
     origin = len(f"{split.scheme}://{split.netloc}")
     rest = f" HTTP/1.1\r\nHost: {split.netloc}\r\n\r\n".encode()
     context = None

@@ -9,7 +9,6 @@ many connections. Everything else is left at its default.
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 import queue
 import typing
@@ -17,7 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from .._shared.async_peers import httpx_options, pyreqwest_built
-from .._shared.work import Work
+from .._shared.work import Body, Work
 
 __all__ = [
     "drive",
@@ -31,14 +30,14 @@ __all__ = [
 ]
 
 #: From a URL to the status and the body.
-Get = Callable[[str], "tuple[int, bytes | None]"]
+Get = Callable[[str], tuple[int, Body]]
 Open = Callable[[Work], contextlib.AbstractContextManager[Get]]
 
 
 def drive(
     submit: Callable[[str], Future[typing.Any]],
     work: Work,
-    answer: Callable[[typing.Any], tuple[int, bytes | None]] = lambda result: result,
+    answer: Callable[[typing.Any], tuple[int, Body]] = lambda result: result,
 ) -> None:
     """
     Twice as many as run at the same time are submitted, if not more are asked for; each that is
@@ -69,7 +68,7 @@ def on_executor(open_client: Open) -> Callable[[Work], None]:
         with open_client(work) as get:
             executor = ThreadPoolExecutor(work.at_once)
             try:
-                drive(functools.partial(executor.submit, get), work)
+                drive(lambda url: executor.submit(get, url), work)
             finally:
                 executor.shutdown(cancel_futures=True)
 

@@ -127,7 +127,7 @@ def nginx_sites(directory: pathlib.Path, names: Collection[str] = _SITES) -> Ite
     nginx = find_nginx()
     echo = None if nginx is None else find_echo_module(nginx)
     authority = make_certificates(directory)
-    missing = set()
+    missing: set[str] = set()
     if nginx is None:
         missing.update(_SITES)
     if echo is None:

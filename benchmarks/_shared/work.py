@@ -5,9 +5,12 @@ from __future__ import annotations
 import collections
 import itertools
 import time
+import typing
 from collections.abc import Iterator
 
-__all__ = ["LARGE_PAGES", "PAGES", "LargeWork", "Work", "large_page", "page"]
+__all__ = ["LARGE_PAGES", "PAGES", "Body", "LargeWork", "Work", "large_page", "page"]
+
+Body = typing.Union[bytes, bytearray, None]
 
 #: Different pages, so that a response which went to another request would most likely be noticed.
 PAGES = 100
@@ -63,7 +66,7 @@ class Work:
         self._least_seconds = least_seconds
         self._most_seconds = most_seconds
         self._urls = [f"{url}/{number}" for number in range(self.pages)]
-        self._bodies: collections.Counter[bytes | None] = collections.Counter()
+        self._bodies: collections.Counter[bytes] = collections.Counter()
         self.begin()
 
     def begin(self) -> None:
@@ -105,9 +108,10 @@ class Work:
         while block := list(itertools.islice(urls, self.block)):
             yield block
 
-    def check(self, status: int, body: bytes | None) -> None:
+    def check(self, status: int, body: Body) -> None:
+        body = bytes(body or b"")  # costs next to nothing if it is bytes
         if status != 200:
-            raise AssertionError(f"a wrong response: {status} {(body or b'')[:100]!r}")
+            raise AssertionError(f"a wrong response: {status} {body[:100]!r}")
         self._bodies[body] += 1
         self.answered += 1
 
@@ -133,11 +137,11 @@ class LargeWork(Work):
         self._large = {self._name(number): large_page(number) for number in range(LARGE_PAGES)}
         super().__init__(*arguments, **options)  # type: ignore[arg-type]
 
-    def check(self, status: int, body: bytes | None) -> None:
-        name = (body or b"")[: len(self._name(0))]
-        if status == 200 and body != self._large.get(bytes(name)):
+    def check(self, status: int, body: Body) -> None:
+        name = bytes((body or b"")[: len(self._name(0))])
+        if status == 200 and body != self._large.get(name):
             raise AssertionError(f"a wrong body that begins with {name!r}")
-        super().check(status, bytes(name))
+        super().check(status, name)
 
     def _name(self, number: int) -> bytes:
         return b"large %d\n" % (number % LARGE_PAGES)
