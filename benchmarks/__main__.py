@@ -28,6 +28,10 @@ from ._shared import environments, processes, results, servers
 
 ROUNDS = 5
 
+#: Seconds. Who takes longer is not measured again: it would be some ten minutes for the slowest at
+#: `crawl`, to know better by how much they are last.
+LONG = 8.0
+
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -111,7 +115,7 @@ def main() -> None:
     }
     pythons = environments.make(given.environments)
     cores = processes.cores()
-    found = PeerResults(chosen)
+    found = PeerResults(chosen, given.rounds)
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory())
         with servers.running_on(cores.server):
@@ -128,7 +132,9 @@ def main() -> None:
             if scenario.site not in sites.urls:
                 found.notes.append(f"Without openssl, {name} is left out.")
                 del chosen[name]
-        found.measure(jobs(pythons, chosen, given.only, sites, cores, given.quick), given.rounds)
+        found.measure(
+            jobs(pythons, chosen, given.only, sites, cores, given.quick), given.rounds, long=LONG
+        )
     if given.json is not None:
         about = {"rounds": given.rounds, "machine": results.machine(), "notes": found.notes}
         told = {name: scenario._asdict() for name, scenario in chosen.items()}
@@ -136,8 +142,8 @@ def main() -> None:
     if given.picture is not None:
         given.picture.write_text(picture.draw(found.rows(), chosen))
     if given.markdown is not None:
-        given.markdown.write_text(found.markdown(given.rounds))
-    print(found.markdown(given.rounds), end="")
+        given.markdown.write_text(found.markdown())
+    print(found.markdown(), end="")
 
 
 if __name__ == "__main__":

@@ -67,14 +67,9 @@ async def _crawl(get: async_peers.Get, work: Work) -> None:
 
     for url in itertools.islice(urls, work.outstanding):
         submit(url)
-    try:
-        while tasks and not work.over:
-            task = await done.get()
-            tasks.remove(task)
-            work.check(*task.result())
-            for url in itertools.islice(urls, 1):
-                submit(url)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    while tasks:
+        task = await done.get()
+        tasks.remove(task)
+        work.check(*task.result())
+        for url in itertools.islice(urls, 1):
+            submit(url)

@@ -35,8 +35,6 @@ def on_map(work: Work) -> None:
         with client.parallel(max_workers=work.at_once) as parallel:
             for pending in parallel.map(work.urls(), window=work.outstanding or None):
                 _check(work, pending.get_response())
-                if work.over:
-                    break
 
 
 def _with_next_response(
@@ -57,7 +55,7 @@ def _with_next_response(
         with client.parallel(max_workers=work.at_once) as parallel:
             for url in itertools.islice(urls, work.outstanding or 2 * work.at_once):
                 parallel.get(url, **get_options)
-            while parallel.has_pending_responses and not work.over:
+            while parallel.has_pending_responses:
                 _check(work, parallel.next_response())
                 for url in itertools.islice(urls, 1):
                     parallel.get(url, **get_options)

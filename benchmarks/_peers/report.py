@@ -12,25 +12,15 @@ from .scenarios import Scenario
 
 __all__ = ["PeerResults"]
 
-#: The part of its responses that a client must have had when it is stopped, to be in the table.
-LEAST = 100
-
 
 class PeerResults(results.Results):
-    """Of these scenarios. `note`: what is to be said of how they were measured."""
+    """Of these scenarios, in so many rounds. `notes`: what is to be said of how."""
 
-    def __init__(self, scenarios: Mapping[str, Scenario]) -> None:
+    def __init__(self, scenarios: Mapping[str, Scenario], rounds: int) -> None:
         super().__init__(scenarios)
         self.scenarios = scenarios
         self.notes: list[str] = []
-
-    def record(self, job: results.Job, run: results.Run | str) -> None:
-        """Of too few responses, nothing can be told."""
-        if isinstance(run, dict):
-            requests, answered = self.scenarios[job.scenario].requests, run["answered"]
-            if answered < requests / LEAST:
-                run = f"{answered:,} of {requests:,} responses after {run['wall']:.0f} s"
-        super().record(job, run)
+        self.rounds = rounds
 
     def medians(self, scenario: str) -> dict[str, results.Row]:
         """The wall time of a client that was stopped is what all of it would have taken."""
@@ -46,15 +36,15 @@ class PeerResults(results.Results):
     def rows(self) -> dict[str, dict[str, results.Row]]:
         return {name: self.medians(name) for name in self.scenarios}
 
-    def markdown(self, rounds: int) -> str:
-        parts = [self._about(rounds)]
+    def markdown(self) -> str:
+        parts = [self._about()]
         parts += [self._section(name) for name in self.scenarios]
         parts.append("### Where others are ahead\n\n" + self._ahead())
         parts.append("### Goals\n\n" + goals_table(goals(self.rows())))
         return "\n\n".join(parts) + "\n"
 
-    def _about(self, rounds: int) -> str:
-        medians = "One round" if rounds == 1 else f"Medians of {rounds} rounds"
+    def _about(self) -> str:
+        medians = "One round" if self.rounds == 1 else f"Medians of {self.rounds} rounds"
         return " ".join([f"{medians}. {results.machine()}; {self.told_versions()}.", *self.notes])
 
     def _section(self, name: str) -> str:
@@ -67,7 +57,7 @@ class PeerResults(results.Results):
         rows = sorted(self.medians(name).items(), key=lambda item: item[1][order])
         cells = [
             [
-                f"**{client}**" if client == OURS else client,
+                self._client(name, client),
                 f"{row['cpu'] * 1e6:,.0f}",
                 _ratio(row, FLOOR),
                 _ratio(row, OURS),
@@ -91,6 +81,13 @@ class PeerResults(results.Results):
             )
         titles = ["", "CPU us/request", "added us", "x ours", "requests/s"]
         return tables.markdown(titles, rows + self._failed(name))
+
+    def _client(self, name: str, client: str) -> str:
+        """Who was measured in fewer rounds, having taken too long, has that in its row."""
+        if client == OURS:
+            return f"**{client}**"
+        rounds = len(self.runs[name][client])
+        return client if rounds == self.rounds else f"{client} ({rounds} of {self.rounds} rounds)"
 
     def _failed(self, name: str) -> list[list[str]]:
         return [[client, failure] for client, failure in self.failures[name].items()]

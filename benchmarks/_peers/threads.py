@@ -55,7 +55,7 @@ def drive(
     for url in itertools.islice(urls, work.outstanding or 2 * work.at_once):
         submit(url).add_done_callback(done.put)
         outstanding += 1
-    while outstanding and not work.over:
+    while outstanding:
         work.check(*answer(done.get().result()))
         outstanding -= 1
         for url in itertools.islice(urls, 1):

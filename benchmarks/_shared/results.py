@@ -39,20 +39,16 @@ class Results:
         self.failures: dict[str, dict[str, str]] = {name: {} for name in self.runs}
         self.versions: dict[str, str] = {"python": platform.python_version()}
 
-    def measure(
-        self, jobs: Sequence[Job], rounds: int, timeout: float = processes.RUN_TIMEOUT
-    ) -> None:
-        """Each job once in each round, until it fails."""
+    def measure(self, jobs: Sequence[Job], rounds: int, *, long: float = float("inf")) -> None:
+        """Each job once in each round, until it fails, or takes more than `long`, in seconds."""
         for number in range(rounds):
             for job in jobs:
-                if job.client in self.failures[job.scenario]:
+                runs = self.runs[job.scenario].get(job.client)
+                if job.client in self.failures[job.scenario] or (runs and runs[-1]["wall"] > long):
                     continue
                 progress = f"round {number + 1} of {rounds}: {job.scenario}, {job.client}"
                 print(progress, file=sys.stderr, flush=True)
-                self.record(
-                    job,
-                    processes.run_once(job.python, job.module, *job.arguments, timeout=timeout),
-                )
+                self.record(job, processes.run_once(job.python, job.module, *job.arguments))
 
     def record(self, job: Job, run: Run | str) -> None:
         """A string is what went wrong. It is what stands in the client's row then."""

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import time
 import typing
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from . import environments
 from .work import LARGE_PAGES, PAGES, large_page, page
@@ -134,30 +134,38 @@ def nginx_sites(directory: pathlib.Path, names: Collection[str] = _SITES) -> Ite
         missing.add("latency")
     if authority is None:
         missing.update(("tls", "cold"))
-    ports = {name: _free_port() for name in names if name not in missing}
-    if nginx is None or not ports:
+    there = [name for name in names if name not in missing]
+    if nginx is None or not there:
         yield Sites({}, authority)
         return
     for folder, number_of, make in (("pages", PAGES, page), ("large", LARGE_PAGES, large_page)):
         _write_pages(directory / "root" / folder, number_of, make)
+    command = [nginx, "-p", f"{directory}/", "-c", "nginx.conf", "-e", "error.log"]
+    for _ in range(3):  # someone else may take a port before nginx does
+        ports = dict(zip(there, _free_ports(len(there)), strict=True))
+        (directory / "nginx.conf").write_text(_configuration(ports, echo))
+        with (
+            open(directory / "output", "wb") as output,
+            _running(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output) as process,
+        ):
+            if _listens(process, next(iter(ports.values()))):
+                yield Sites({name: _url(name, port) for name, port in ports.items()}, authority)
+                return
+    raise SystemExit("nginx does not start:\n" + (directory / "output").read_text())
+
+
+def _configuration(ports: Mapping[str, int], echo: pathlib.Path | None) -> str:
     sites = [f"server {{ {_SITES[name].format(port=port)} }}" for name, port in ports.items()]
-    configuration = _CONFIGURATION.format(
+    return _CONFIGURATION.format(
         echo=f"load_module {echo};" if "latency" in ports else "",
         # Where root runs nginx, its workers are root's too: no one else may read the directory.
         user="user root;" if os.geteuid() == 0 else "",
         sites="\n".join(sites),
     )
-    (directory / "nginx.conf").write_text(configuration)
-    command = [nginx, "-p", f"{directory}/", "-c", "nginx.conf", "-e", "error.log"]
-    with open(directory / "output", "wb") as output:
-        with _running(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output) as process:
-            if not _listens(process, next(iter(ports.values()))):
-                raise SystemExit("nginx does not start:\n" + (directory / "output").read_text())
-            urls = {
-                name: f"{'https' if name in ('tls', 'cold') else 'http'}://127.0.0.1:{port}"
-                for name, port in ports.items()
-            }
-            yield Sites(urls, authority)
+
+
+def _url(name: str, port: int) -> str:
+    return f"{'https' if name in ('tls', 'cold') else 'http'}://127.0.0.1:{port}"
 
 
 def find_nginx() -> str | None:
@@ -236,11 +244,13 @@ def _write_pages(folder: pathlib.Path, number_of: int, make: Callable[[int], byt
         (folder / str(number)).write_bytes(make(number))
 
 
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+def _free_ports(number: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        # All open at the same time, or two might be the same.
+        socks = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for sock in socks:
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in socks]
 
 
 def _listens(process: subprocess.Popen[bytes], port: int) -> bool:

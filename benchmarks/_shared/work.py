@@ -83,11 +83,6 @@ class Work:
             time.process_time() - self._begun_cpu,
         )
 
-    @property
-    def over(self) -> bool:
-        """Whether those outstanding are too many to be waited for, the time being up."""
-        return self.outstanding > 0 and self._seconds() > self._most_seconds
-
     def urls(self) -> Iterator[str]:
         """Once."""
         while (self.asked < self._requests and self._seconds() < self._most_seconds) or (
@@ -117,7 +112,7 @@ class Work:
 
     def check_all(self) -> None:
         expected = collections.Counter(self._name(number) for number in range(self.asked))
-        if self._bodies != expected and not (self.over and self._bodies <= expected):
+        if self._bodies != expected:
             raise AssertionError(f"other responses than were asked for: {self._bodies}")
 
     def _seconds(self) -> float:
