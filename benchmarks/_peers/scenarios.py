@@ -11,7 +11,7 @@ __all__ = ["SCENARIOS", "Scenario", "quick"]
 #: Seconds after which a client is asked for no more. What it did by then tells its CPU time and
 #: its rate; the slowest would take a minute and more at some scenarios. Not where very many are
 #: outstanding: what it takes to submit them would count for too few.
-MOST_SECONDS = 3.0
+MOST_SECONDS = 2.5
 
 
 class Scenario(typing.NamedTuple):
@@ -69,7 +69,7 @@ class Scenario(typing.NamedTuple):
 SCENARIOS = {
     "small": Scenario("small pages, kept alive", 4_000, 32),
     "latency": Scenario("50 ms of latency", 2_560, 256, site="latency", order="wall"),
-    "tls": Scenario("small pages, kept alive, TLS", 4_000, 32, site="tls"),
+    "tls": Scenario("small pages, kept alive, TLS", 3_000, 32, site="tls"),
     "cold": Scenario("a new TLS connection for each request", 300, 16, site="cold"),
     "large": Scenario(f"bodies of 1 MB, {LARGE_PAGES} different", 400, 16, folder="large"),
     "crawl": Scenario("a crawler: take one, submit one", 14_000, 32, outstanding=10_000),
