@@ -468,6 +468,26 @@ class ResponseReader:
             self._end()
         return data
 
+    def read_into(self, view: memoryview) -> int:
+        """
+        The same of a body whose `length` is known, into `view`, which is no larger than that.
+        Returns how many bytes it were, at least one.
+        """
+        length = self.length
+        assert length is not None
+        if self._place < len(self._buffer):
+            data = self._take(len(view))
+            count = len(data)
+            view[:count] = data
+        else:
+            count = self.sock.recv_into(view)
+        if not count:
+            raise TruncatedMessage(f"the body ended {length} bytes early")
+        self.length = length = length - count
+        if not length:
+            self._end()
+        return count
+
     def _take(self, size: int) -> bytes:
         """At least one byte, at most `size`, without waiting for more; none at the end."""
         if self._place == len(self._buffer) and not self._receive():

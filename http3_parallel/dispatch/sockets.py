@@ -171,6 +171,15 @@ class PolledSocket:
             except BlockingIOError:  # there was nothing, after all
                 continue
 
+    def recv_into(self, view: memoryview) -> int:
+        while True:
+            if not self._poll.poll(self._milliseconds):
+                raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+            try:
+                return self._sock.recv_into(view)
+            except BlockingIOError:
+                continue
+
     def send(self, data: bytes | memoryview) -> int:
         try:
             return self._sock.send(data)

@@ -8,6 +8,7 @@ as it came; or in `_stream`, on its way. All reading goes through `_decoded` or 
 
 from __future__ import annotations
 
+import io
 import json as jsonlib
 import os
 import pathlib
@@ -286,6 +287,18 @@ class ReceivedBody:
         return int(length) if length.isdecimal() and length.isascii() and len(length) < 20 else None
 
 
+def _joined(pieces: Iterator[bytes]) -> bytes:
+    """With one copy in memory, where ``b"".join`` has two at last."""
+    first = next(pieces, b"")
+    whole = io.BytesIO()
+    for piece in pieces:
+        if first:
+            whole.write(first)
+            first = b""
+        whole.write(piece)
+    return whole.getvalue() if whole.tell() else first
+
+
 class ReadableBody(ReceivedBody):
     """The ways to read it, for a thread that waits for its bytes."""
 
@@ -307,7 +320,16 @@ class ReadableBody(ReceivedBody):
         stream = self._unread()
         if stream is None:
             return self.content
-        self._content = content = b"".join(Pieces(self, stream, decoded=True))
+        content = None
+        if not self._codings():
+            try:
+                content = stream.read_whole(self._max_size, self._declared_size())
+            except HTTPError as error:
+                self._about(error)
+                raise
+        if content is None:
+            content = _joined(Pieces(self, stream, decoded=True))
+        self._content = content
         self._stream = None
         return content
 
