@@ -12,6 +12,7 @@ another.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import typing
 
 from .auth import Auth, Share, find_auth
@@ -120,6 +121,11 @@ class Policy:
     gone: frozenset[str] = frozenset()
     foreign: bool = False
 
+    @functools.cached_property
+    def adds_nothing(self) -> bool:
+        """Whether nothing but cookies of a store can be added to a request."""
+        return self.auth is None and not (self.fresh or self.gone)
+
     def without_merging(self) -> Policy:
         return dataclasses.replace(self, merge_cookies=False)
 
@@ -150,11 +156,10 @@ def is_plain(request: Request, policy: Policy) -> bool:
     """Whether the first step of `run` is to send `request` as it is."""
     own, store = request._cookies, policy.cookies
     return (
-        policy.auth is None
+        policy.adds_nothing
         and request.url._parts[1] is None
         and (own is None or own._is_empty)
         and (store is None or store._is_empty or not policy.merge_cookies)
-        and not (policy.fresh or policy.gone)
     )
 
 

@@ -21,8 +21,6 @@ _Moment = typing.Literal["queued", "resolved", "connected", "tls", "sent", "firs
 #: In the order in which they come, as a rule: a server may answer before it has all of a request.
 _MOMENTS: tuple[_Moment, ...] = typing.get_args(_Moment)
 _KNOWN = frozenset(_MOMENTS)
-#: What is marked before the first exchange.
-_BEFORE = frozenset({"queued"})
 
 
 class Timings:
@@ -114,7 +112,7 @@ class Timings:
 
     def _restart(self) -> None:
         """Forget the exchange so far: a dispatcher begins anew, and nobody saw what came before."""
-        if self._marks and self._marks.keys() != _BEFORE:
+        if len(self._marks) > ("queued" in self._marks):
             self._marks = self._before_exchange()
 
     def _before_exchange(self) -> dict[str, float]:
