@@ -508,6 +508,12 @@ def test_a_url_of_a_known_origin_is_what_it_would_be_of_a_new_one(rest: str) -> 
     assert (known._url, known._parts) == (new._url, new._parts)
 
 
+def test_what_is_no_url_is_none_of_a_known_origin_either() -> None:
+    URL("http://known.example/")
+    with pytest.raises(InvalidURL, match="control character"):
+        URL("http://known.example/\n")
+
+
 def test_few_origins_are_remembered() -> None:
     for number in range(3 * references._MAX_KNOWN_ORIGINS):
         assert URL(f"http://host{number}.example/").host == f"host{number}.example"
