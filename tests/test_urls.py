@@ -496,7 +496,7 @@ def test_any_copy_is_a_normal_url_or_an_invalid_url(components: dict[str, str | 
 
 @pytest.mark.parametrize(
     "rest",
-    ["/", "/a/b;c?d=e/f#g", "", "?a/b", "#a/b", "/a/../b", "/ä", "/a%zz", "/a b", "/\n", "//"],
+    ["/", "/a/b;c?d=e/f#g", "", "?a/b", "#a/b", "/a/../b", "/ä", "/a%zz", "/a b", "//"],
 )
 def test_a_url_of_a_known_origin_is_what_it_would_be_of_a_new_one(rest: str) -> None:
     text = f"http://known.example:8080{rest}"
