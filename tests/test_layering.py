@@ -64,12 +64,14 @@ EVENT_LOOPS = ("asyncio", "anyio", "trio", "sniffio")
 #: Which is why this room is not loaded before someone asks for it.
 ASYNCHRONOUS = "asynchronous"
 
-#: What a function may import: it is there only with an extra, or few programs need what it costs.
+#: What a function may import: it is there only with an extra, or few programs need what it costs, or
+#: not yet.
 IN_FUNCTIONS = (
     "backports.zstd",
     "brotli",
     "brotlicffi",
     "compression.zstd",
+    "http3_parallel.dispatch.urllib3_border",  # urllib3, which a start need not wait for
     "idna",
     "socks",
     "urllib3.contrib.socks",

@@ -3,18 +3,7 @@ A connection, from nothing to ready for a request: TCP, a proxy's tunnel, TLS.
 
 urllib3's connection classes know the order of these steps; this module does each of them in
 a way that keeps one budget for all, can be aborted at any moment, and edits nothing of the
-caller's. What of urllib3 and `http.client` is used beyond their documented interfaces, each
-with a test in ``tests/test_urllib3_border.py``:
-
-* ``urllib3.connection.HTTPConnection._new_conn()`` is called by ``connect()`` to open the
-  socket, and ``_tunnel()`` to ask a proxy for a tunnel: both are replaced here.
-* ``urllib3.connection.HTTPSConnection.connect()`` of its SSL context reads and assigns
-  ``verify_mode`` and ``check_hostname``, and calls ``set_alpn_protocols()``, ``wrap_socket(sock,
-  server_hostname=)`` and, for TLS within TLS, ``wrap_bio(incoming, outgoing,
-  server_hostname=)``, and nothing else: `_Handshake` stands in for it.
-* ``urllib3.util.ssltransport.SSLTransport``: its ``socket`` is the TLS socket that carries another,
-  ``incoming`` and ``sslobj`` have what has come on that.
-* ``urllib3.connection.ProxyConfig``, its four fields.
+caller's. How urllib3 is brought to that stands in `urllib3_border`.
 """
 
 from __future__ import annotations
@@ -24,10 +13,6 @@ import select
 import socket
 import ssl
 import typing
-
-import urllib3.connection
-import urllib3.exceptions
-import urllib3.util
 
 from ..aborting import Abort
 from ..config import SSLConfig
@@ -45,7 +30,10 @@ from .sockets import Budget, PolledSocket, Wake, open_socket
 from .tls import ssl_context
 from .tunnels import open_socks_socket, open_tunnel
 
-__all__ = ["Connection", "Route"]
+if typing.TYPE_CHECKING:
+    from .urllib3_border import PlainConnection, TLSConnection
+
+__all__ = ["Connection", "Handshake", "Opening", "Route"]
 
 
 class Route(typing.NamedTuple):
@@ -69,7 +57,7 @@ class Route(typing.NamedTuple):
         return f"{host}:{self.port}"
 
 
-class _Opening:
+class Opening:
     """One attempt to connect: what its steps share."""
 
     def __init__(
@@ -127,7 +115,7 @@ class _Opening:
         self.budget.limit(sock, f"the TLS handshake with {self.peer}")
 
 
-class _Handshake:
+class Handshake:
     """
     Stands between urllib3 and an SSL context: urllib3 would edit the context, and do the
     handshake where nothing can wake it.
@@ -135,7 +123,7 @@ class _Handshake:
 
     hostname_checks_common_name = False
 
-    def __init__(self, context: ssl.SSLContext, opening: _Opening) -> None:
+    def __init__(self, context: ssl.SSLContext, opening: Opening) -> None:
         self._context = context
         self._opening = opening
 
@@ -205,9 +193,9 @@ class _InnerTLS:
     step of the handshake has to look at the budget.
     """
 
-    def __init__(self, inner: ssl.SSLObject, opening: _Opening) -> None:
+    def __init__(self, inner: ssl.SSLObject, opening: Opening) -> None:
         self._inner = inner
-        self._opening: _Opening | None = opening
+        self._opening: Opening | None = opening
 
     def do_handshake(self) -> None:
         if self._opening is not None:
@@ -219,29 +207,6 @@ class _InnerTLS:
 
     def __getattr__(self, name: str) -> typing.Any:
         return getattr(self._inner, name)
-
-
-class _Steps:
-    """What replaces the steps of urllib3's connections."""
-
-    opening: _Opening | None = None
-    sock: typing.Any
-
-    def _new_conn(self) -> socket.socket:
-        assert self.opening is not None
-        return self.opening.open_socket()
-
-    def _tunnel(self) -> None:
-        assert self.opening is not None
-        self.opening.open_tunnel(self.sock)
-
-
-class _Plain(_Steps, urllib3.connection.HTTPConnection):
-    """A connection without TLS."""
-
-
-class _TLS(_Steps, urllib3.connection.HTTPSConnection):
-    """One with TLS: to the server, to a proxy, or to the one within the other."""
 
 
 class Connection:
@@ -268,7 +233,7 @@ class Connection:
         self.trust_env: bool = trust_env
         self.wake: Wake = Wake()
         #: urllib3's connection object, and its socket.
-        self._http: _Plain | _TLS | None = None
+        self._http: PlainConnection | TLSConnection | None = None
         self.sock: typing.Any = None
         self._is_plain = False
         self._is_readable: typing.Callable[[], object] = bool
@@ -282,19 +247,16 @@ class Connection:
 
         Raises `ConnectError` or one below it, `ConnectTimeout`, and the abort's error.
         """
-        opening = _Opening(self.route, abort, self.wake, seconds, timings)
+        opening = Opening(self.route, abort, self.wake, seconds, timings)
         try:
             http = self._http = self._new_http(opening)
-            http.opening = opening
             http.connect()
             # There may be TLS with a proxy alone, which makes the request itself.
             if self.route.scheme == "https":
                 timings.mark("tls")
             self._use(http.sock)
             # The connection outlives the request that opened it, and must not keep its things.
-            http.opening = None
-            if isinstance(http, _TLS):
-                http.ssl_context = http.proxy_config = None
+            http.forget_opening()
             abort.blocked_on(self.wake)
         except BaseException as exc:
             self.close()
@@ -303,44 +265,24 @@ class Connection:
                 raise
             raise _translate(exc, opening) from exc
 
-    def _new_http(self, opening: _Opening) -> _Plain | _TLS:
-        route, proxy = self.route, self.route.proxy
-        if proxy is None or proxy.is_socks:
-            if route.ssl is None:
-                return _Plain(route.host, route.port)
-            return _TLS(
-                route.host,
-                route.port,
-                ssl_context=self._context(route.ssl, opening),
-                assert_hostname=False,
-            )
-        proxy_url = urllib3.util.Url(scheme=proxy.scheme, host=proxy.host, port=proxy.port)
-        http: _Plain | _TLS
-        if route.ssl is None:
-            http = _Plain(proxy.host, proxy.port, proxy=proxy_url)
-        else:
-            # The client's certificate is for the server, not for the proxy.
-            to_proxy = SSLConfig(verify=route.ssl.verify)
-            http = _TLS(
-                proxy.host,
-                proxy.port,
-                proxy=proxy_url,
-                proxy_config=urllib3.connection.ProxyConfig(
-                    ssl_context=self._context(to_proxy, opening),
-                    use_forwarding_for_https=False,
-                    assert_hostname=False,
-                    assert_fingerprint=None,
-                ),
-                ssl_context=self._context(route.ssl, opening),
-                assert_hostname=False,
-            )
-        if route.scheme == "https":
-            http.set_tunnel(route.host, route.port, scheme=proxy.scheme)
-        return http
+    def _new_http(self, opening: Opening) -> PlainConnection | TLSConnection:
+        # Imported when it is first needed: that takes a fifth of what importing all else does.
+        from .urllib3_border import new_connection
 
-    def _context(self, config: SSLConfig, opening: _Opening) -> ssl.SSLContext:
-        context = ssl_context(config, self.trust_env)
-        return typing.cast(ssl.SSLContext, _Handshake(context, opening))
+        route, proxy = self.route, self.route.proxy
+        tunnel = proxy is not None and not proxy.is_socks
+        return new_connection(
+            route,
+            opening,
+            None if route.ssl is None else self._context(route.ssl, opening),
+            # The client's certificate is for the server, not for the proxy.
+            self._context(SSLConfig(verify=route.ssl.verify), opening)
+            if tunnel and route.ssl is not None
+            else None,
+        )
+
+    def _context(self, config: SSLConfig, opening: Opening) -> Handshake:
+        return Handshake(ssl_context(config, self.trust_env), opening)
 
     def _use(self, sock: typing.Any) -> None:
         assert sock is not None
@@ -411,7 +353,7 @@ _WRONG_NAME = frozenset({62, 64})
 _UNTRUSTED = frozenset({2, 18, 19, 20, 21})
 
 
-def _translate(exc: Exception, opening: _Opening) -> HTTPError:
+def _translate(exc: Exception, opening: Opening) -> HTTPError:
     peer = opening.peer
     if isinstance(exc, ssl.SSLCertVerificationError):
         reason = getattr(exc, "verify_message", "") or str(exc)
@@ -423,7 +365,9 @@ def _translate(exc: Exception, opening: _Opening) -> HTTPError:
         return CertificateError(f"the certificate of {peer} is not valid: {reason}{hint}")
     if isinstance(exc, TimeoutError) or opening.budget.remaining() == 0:
         return opening.budget.exceeded(opening.abort.phase)
-    if isinstance(exc, (ssl.SSLError, urllib3.exceptions.SSLError)):
+    from .urllib3_border import SSLError
+
+    if isinstance(exc, (ssl.SSLError, SSLError)):
         reason = getattr(exc, "reason", None) or str(exc)
         hint = ""
         if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"):
