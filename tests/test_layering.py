@@ -64,8 +64,8 @@ EVENT_LOOPS = ("asyncio", "anyio", "trio", "sniffio")
 #: Which is why this room is not loaded before someone asks for it.
 ASYNCHRONOUS = "asynchronous"
 
-#: What a function may import: it is there only with an extra, or few programs need what it costs, or
-#: not yet.
+#: What a function may import: it is there only with an extra, or few programs need what it costs,
+#: or not at once.
 IN_FUNCTIONS = (
     "backports.zstd",
     "brotli",
