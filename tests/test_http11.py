@@ -112,6 +112,12 @@ COMPLETE: dict[str, tuple[bytes, str, bytes, bool]] = {
         b"hello",
         True,
     ),
+    "padded sizes": (
+        CHUNKED + b"5".rjust(16, b"0") + b"\r\nhello\r\n" + b"0" * 32 + b"\r\n\r\n",
+        "GET",
+        b"hello",
+        True,
+    ),
     "trailers": (CHUNKED + b"5\r\nhello\r\n0\r\nA: b\r\nC: d\r\n\r\n", "GET", b"hello", True),
     "hexadecimal": (CHUNKED + b"aB\r\n" + b"x" * 171 + b"\r\n0\r\n\r\n", "GET", b"x" * 171, True),
     "chunked and a length": (
@@ -247,6 +253,8 @@ REFUSED: dict[str, tuple[bytes, type[Exception]]] = {
     "a chunk of 0_5": (CHUNKED + b"0_5\r\nhello\r\n", BadMessage),
     "a chunk without a size": (CHUNKED + b"\r\nhello\r\n", BadMessage),
     "a huge chunk": (CHUNKED + b"1" * 16 + b"\r\nhello\r\n", BadMessage),
+    "a huge chunk, padded": (CHUNKED + b"0" * 9 + b"1" * 16 + b"\r\nhello\r\n", BadMessage),
+    "padding without an end": (CHUNKED + b"0" * 5_000, OversizedMessage),
     "a long chunk": (CHUNKED + b"4\r\nhello\r\n0\r\n\r\n", BadMessage),
     "many fields": (OK + b"X: y\r\n" * 101 + b"\r\n", OversizedMessage),
     "a long line": (OK + b"X: " + b"y" * 70_000, OversizedMessage),
