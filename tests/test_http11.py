@@ -277,6 +277,71 @@ def test_what_leaves_room_for_two_opinions_or_is_endless_is_refused(name: str) -
             read(*[data[place : place + 1] for place in range(len(data))])
 
 
+EMPTY = b"Content-Length: 0\r\n\r\n"
+HINTS = b"HTTP/1.1 103 Early Hints\r\n"
+
+
+def head_of(size: int) -> bytes:
+    head = OK + (b"X: ".ljust(60_000, b"x") + b"\n") * 4
+    return head + b"X: ".ljust(size - len(head) - len(EMPTY) - 1, b"x") + b"\n" + EMPTY
+
+
+#: What may have so much of something and no more, and how to make one with a given measure.
+LIMITED: dict[str, tuple[int, typing.Callable[[int], bytes]]] = {
+    "a status line": (
+        http11.MAX_LINE,
+        lambda size: OK[:13].ljust(size, b"x") + b"\n" + EMPTY,
+    ),
+    "a field": (http11.MAX_LINE, lambda size: OK + b"X: ".ljust(size, b"x") + b"\n" + EMPTY),
+    "the last field": (
+        http11.MAX_LINE,
+        lambda size: OK + EMPTY[:-2] + b"X: ".ljust(size, b"x") + b"\n\n",
+    ),
+    "a field of an interim response": (
+        http11.MAX_LINE,
+        lambda size: HINTS + b"X: ".ljust(size, b"x") + b"\n\n" + OK + EMPTY,
+    ),
+    "fields": (http11.MAX_FIELDS, lambda size: OK + b"X: y\r\n" * (size - 1) + EMPTY),
+    "fields of an interim response": (
+        http11.MAX_FIELDS,
+        lambda size: HINTS + b"X: y\r\n" * size + b"\r\n" + OK + EMPTY,
+    ),
+    "a head": (http11.MAX_HEAD, head_of),
+    "two heads": (http11.MAX_HEAD, lambda size: HINTS + b"\r\n" + head_of(size - 28)),
+    "interim responses": (
+        http11.MAX_INTERIM,
+        lambda size: (HINTS + b"\r\n") * size + OK + EMPTY,
+    ),
+    "the line of a chunk": (
+        http11.MAX_CHUNK_LINE,
+        lambda size: CHUNKED + b"1;".ljust(size - 1, b"x") + b"\nx\r\n0\r\n\r\n",
+    ),
+    "trailers": (
+        http11.MAX_TRAILERS,
+        lambda size: CHUNKED + b"0\r\n" + b"X:".ljust(size - 3, b"x") + b"\n\r\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LIMITED)
+def test_a_limit_is_the_same_however_the_bytes_were_cut(name: str) -> None:
+    limit, make = LIMITED[name]
+    for size, fits in [(limit, True), (limit + 1, False)]:
+        data = make(size)
+        lengths = [1_000, 50_000, 65_536]
+        cuts = [[data[i : i + length] for i in range(0, len(data), length)] for length in lengths]
+        # Around the end of the message, and of each of its last lines.
+        for place in range(len(data) - 100, len(data)):
+            head = data[:place]
+            cuts.append([*(head[i : i + 65_536] for i in range(0, place, 65_536)), data[place:]])
+        for pieces in cuts:
+            if fits:
+                assert read(*pieces).may_reuse
+            else:
+                with pytest.raises(OversizedMessage):
+                    read(*pieces)
+
+
 def test_it_is_refused_as_soon_as_it_can_be_told() -> None:
     for data in (b"SSH-2.0-x", b"\x15\x03\x01\x00", b"HTTP/2", b"HTTP/1.1 xyz\r\n"):
         script = Script([data, AssertionError("it waits for more")])

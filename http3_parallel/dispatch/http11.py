@@ -183,9 +183,11 @@ class ResponseReader:
         """
         for _ in range(MAX_INTERIM + 1):
             head, fields_at = self._read_head()
+            # Those of an interim response too, by the same rules, and forgotten.
+            fields = _parse_fields(head, fields_at)
             status = self.status
             if status >= 200 or status == 101:
-                self.raw_headers = _parse_fields(head, fields_at)
+                self.raw_headers = fields
                 self._frame()
                 return
         raise OversizedMessage(f"more than {MAX_INTERIM} interim responses")
@@ -206,7 +208,7 @@ class ResponseReader:
             searched = len(buffer)
             if searched - place + self._size > MAX_HEAD:
                 raise OversizedMessage(f"a head of more than {MAX_HEAD} bytes")
-            if searched - max(buffer.rfind(b"\n", place), place) > MAX_LINE:
+            if searched - max(buffer.rfind(b"\n", place) + 1, place) > MAX_LINE:
                 raise OversizedMessage(f"a line of more than {MAX_LINE} bytes")
             if lines > MAX_FIELDS + 1:
                 raise OversizedMessage(f"more than {MAX_FIELDS} header lines")
@@ -232,6 +234,8 @@ class ResponseReader:
         stop = buffer.find(b"\n", place) + 1
         if not stop:
             return
+        if stop - 1 - place > MAX_LINE:
+            raise OversizedMessage(f"a line of more than {MAX_LINE} bytes")
         line = _STATUS_LINE.fullmatch(buffer, place, stop)
         if line is None:
             raise BadStatusLine(_shown(buffer, place))
