@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import ssl
 import typing
 from collections.abc import Iterable
 
@@ -220,6 +221,28 @@ def test_the_end_of_tls_within_tls_is_an_end() -> None:
     assert reader.read_piece(100) == b""
     with pytest.raises(TruncatedMessage):
         ResponseReader(Ended([OK]), "GET").begin()
+
+
+RAGGED = ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "EOF occurred in violation of protocol")
+
+
+def test_tls_that_ends_without_a_close_notify_ends_no_body() -> None:
+    with pytest.raises(TruncatedMessage, match="close_notify"):
+        read(OK + b"\r\nhello", RAGGED)
+    for data in (
+        b"HTTP/1.1 2",
+        CHUNKED + b"5\r\nhello\r\n0\r\n",
+        OK + b"Content-Length: 1\r\n\r\n",
+    ):
+        with pytest.raises(TruncatedMessage):
+            read(data, RAGGED)
+    with pytest.raises(Disconnected):
+        read(RAGGED)
+
+
+def test_what_was_whole_before_it_is_whole() -> None:
+    for data in (CHUNKED + b"5\r\nhello\r\n0\r\n\r\n", OK + b"Content-Length: 5\r\n\r\nhello"):
+        assert read(data, RAGGED).body == b"hello"
 
 
 REFUSED: dict[str, tuple[bytes, type[Exception]]] = {

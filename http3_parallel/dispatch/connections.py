@@ -14,6 +14,8 @@ with a test in ``tests/test_urllib3_border.py``:
   server_hostname=)``, and nothing else: `_Handshake` stands in for it.
 * ``urllib3.util.ssltransport.SSLTransport``: its ``socket`` is the TLS socket that carries another,
   ``incoming`` and ``sslobj`` have what has come on that.
+* ``suppress_ragged_eofs`` of that, and of `ssl.SSLSocket`, where only the parameter of this name is
+  documented: whether TLS that ends without a close_notify looks like any other end.
 * ``urllib3.connection.ProxyConfig``, its four fields.
 * ``is_connected`` of urllib3's connections tells whether there is nothing to read.
 """
@@ -277,6 +279,7 @@ class Connection:
             if self.route.scheme == "https":
                 timings.mark("tls")
             assert http.sock is not None
+            _tell_ragged_ends(http.sock)
             # The connection outlives the request that opened it, and must not keep its things.
             http.opening = None
             if isinstance(http, _TLS):
@@ -373,6 +376,14 @@ class Connection:
         """Close in a forked child: the parent and its server notice nothing."""
         http, self.http = self.http, None
         self.wake.forget(*(() if http is None else (http.close,)))
+
+
+def _tell_ragged_ends(sock: typing.Any) -> None:
+    """From now on, TLS that ends without a close_notify is an `ssl.SSLEOFError`, on each layer."""
+    while sock is not None:
+        if hasattr(sock, "suppress_ragged_eofs"):
+            sock.suppress_ragged_eofs = False
+        sock = getattr(sock, "socket", None)
 
 
 #: X509_V_ERR_ codes of OpenSSL, which name what is wrong with a certificate.

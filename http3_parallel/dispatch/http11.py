@@ -10,6 +10,7 @@ The guarantees:
    control character in the head. What real servers send and is clear is taken: lines that end with
    a line feed alone, folded fields, no reason.
 3. *What is cut is an error*, wherever it is cut, unless only the connection's end tells the end.
+   With TLS that end must be told too, by a close_notify (RFC 9112, section 9.8).
 4. *Nothing is endless, or larger than anyone needs*: see the limits below. Nothing is allocated
    from what the peer merely claims.
 5. *How the bytes were cut on their way makes no difference.*
@@ -25,6 +26,7 @@ send, and parses a second response in silence.
 from __future__ import annotations
 
 import re
+import ssl
 import time
 import typing
 
@@ -137,6 +139,7 @@ class ResponseReader:
         "_owes_chunk_end",
         "_place",
         "_size",
+        "_was_cut",
         "begun_at",
         "chunked",
         "has_surplus",
@@ -156,6 +159,7 @@ class ResponseReader:
         self._place = 0
         self._size = 0  # of all heads so far
         self._ended = False
+        self._was_cut = False
         self._chunk_left = 0
         self._owes_chunk_end = False
         self.status: int = 0
@@ -262,8 +266,13 @@ class ResponseReader:
 
     def _receive(self) -> bool:
         """Wait for more. False at the end of the connection."""
-        # urllib3's TLS within TLS ends in a 0.
-        data: bytes = self.sock.recv(_READ_SIZE) or b""
+        try:
+            # urllib3's TLS within TLS ends in a 0.
+            data: bytes = self.sock.recv(_READ_SIZE) or b""
+        except ssl.SSLEOFError:
+            # The end, but anyone on the way can have made it.
+            self._was_cut = True
+            data = b""
         if self._place == len(self._buffer):
             self._buffer = data
         else:
@@ -349,6 +358,8 @@ class ResponseReader:
         data = self._take(size) if size else b""
         if length is None:
             if not data:
+                if self._was_cut:
+                    raise TruncatedMessage("TLS was closed without a close_notify")
                 self._end()
             return data
         if size and not data:
