@@ -43,7 +43,7 @@ METHODS = ("GET", "HEAD", "POST")
 class Pieces:
     """A socket that gives these pieces, one with each call, and then the end, once: raises it."""
 
-    def __init__(self, pieces: Sequence[bytes], end: OSError | None) -> None:
+    def __init__(self, pieces: Sequence[bytes], end: Callable[[], OSError] | None) -> None:
         self._pieces = [piece for piece in reversed(pieces) if piece]
         self._most_calls = len(self._pieces) + 1
         self._end = end
@@ -55,7 +55,7 @@ class Pieces:
         assert self.calls <= self._most_calls, "it reads after the end of the connection"
         if not self._pieces:
             if self._end is not None:
-                raise self._end
+                raise self._end()
             return b""
         piece = self._pieces.pop()
         if len(piece) > size:
@@ -113,11 +113,12 @@ class Reading(typing.NamedTuple):
 SINGLY = Cut(places=None)
 
 
-#: TLS that ends without its close_notify.
-RAGGED = ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "EOF occurred in violation of protocol")
+def ragged() -> OSError:
+    """TLS that ends without its close_notify."""
+    return ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "EOF occurred in violation of protocol")
 
 
-def read(data: bytes, method: str, cut: Cut, end: OSError | None = None) -> Reading:
+def read(data: bytes, method: str, cut: Cut, end: Callable[[], OSError] | None = None) -> Reading:
     sock = Pieces(cut.pieces(data), end)
     reader = ResponseReader(sock, method)
     try:
@@ -271,17 +272,17 @@ def _check_end(data: bytes, method: str, singly: Reading) -> None:
         # What is refused was refused at its last byte: no beginning of it is a message.
         places = {*range(0, cutoff, max(1, cutoff // 4)), cutoff - 1} - {-1, cutoff}
     elif singly.to_the_end:
-        cut = read(data, method, Cut(), RAGGED)
+        cut = read(data, method, Cut(), ragged)
         assert cut.refusal is TruncatedMessage, f"its end is no end of TLS: {cut}"
         return
     else:
         assert singly.calls == cutoff, "it waited for something after the end"
-        exact = read(data[:cutoff], method, Cut(), RAGGED)
+        exact = read(data[:cutoff], method, Cut(), ragged)
         assert (exact.message, exact.has_surplus) == (singly.message, False)
         assert exact.calls == 1 + (cutoff - 1) // 65536
         places = {*range(0, cutoff, max(1, cutoff // 4)), cutoff - 1}
     for place in places:
-        part = read(data[:place], method, Cut(), RAGGED if place % 2 else None)
+        part = read(data[:place], method, Cut(), ragged if place % 2 else None)
         assert part.refusal in (TruncatedMessage, Disconnected), f"cut off at {place}: {part}"
 
 
