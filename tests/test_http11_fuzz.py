@@ -16,12 +16,19 @@ import tracemalloc
 import typing
 from collections.abc import Callable
 
+import h11
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 import messages
-from http3_parallel.dispatch.http11 import BadMessage, ResponseReader, TruncatedMessage
+from http3_parallel.dispatch.http11 import (
+    BadMessage,
+    ResponseReader,
+    TruncatedMessage,
+    request_head,
+)
+from http3_parallel.models import Request
 from messages import METHODS, Cut, Verdict, check, mutated, nearly_valid, random_cut
 
 EXAMPLES = os.environ.get("WIRE_EXAMPLES")
@@ -86,6 +93,70 @@ def test_whatever_comes_only_documented_errors_come_out(
     data: bytes, method: str, rng: random.Random
 ) -> None:
     checked(rng, data, method)
+
+
+# What is sent.
+
+
+PARTS = st.text(
+    st.sampled_from("/ab?=&#%@:;,+\\\"' \t\r\n\0\x01\x7f\x85\xa0\xe9\u2028\u212a\U0001f600")
+    | st.characters(),
+    max_size=8,
+)
+
+
+def mostly(usual: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return st.integers(0, 9).flatmap(lambda number: usual if number else PARTS)
+
+
+@BOUNDED
+@given(
+    method=mostly(st.sampled_from(["GET", "POST", "propfind"])),
+    path=PARTS,
+    params=st.dictionaries(PARTS, PARTS, max_size=2),
+    headers=st.lists(
+        st.tuples(
+            mostly(st.sampled_from(["x-a", "Cookie", "X-A"])),
+            mostly(st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=8)),
+        ),
+        max_size=3,
+    ),
+    data=st.none() | st.binary(max_size=20),
+)
+def test_whatever_is_asked_for_one_request_is_sent_or_none(
+    method: str,
+    path: str,
+    params: dict[str, str],
+    headers: list[tuple[str, str]],
+    data: bytes | None,
+) -> None:
+    """And a server reads of it what was meant, with nothing in front or after."""
+    try:
+        request = Request(
+            method, f"http://example.com/{path}", params=params, headers=headers, data=data
+        )
+    except ValueError:  # InvalidURL is one
+        event("refused")
+        return
+    event("sent")
+    target = request.url.full_path
+    server = h11.Connection(h11.SERVER)
+    server.receive_data(request_head(request.method, target, request.headers.raw))
+    server.receive_data(request.content or b"")
+    received = server.next_event()
+    assert isinstance(received, h11.Request)
+    assert (received.method, received.target) == (request.method.encode(), target.encode())
+    sent = [(name, value.strip(b" \t")) for name, value in request.headers.raw]
+    assert list(received.headers) == sent
+    body = b""
+    while isinstance(piece := server.next_event(), h11.Data):
+        body += piece.data
+    assert isinstance(piece, h11.EndOfMessage)
+    assert body == (data or b"")
+    assert server.next_event() is h11.NEED_DATA or server.trailing_data[0] == b""
+
+
+# What is claimed, and what has no end.
 
 
 OK = b"HTTP/1.1 200 OK\r\n"
