@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import http3_parallel as http3
-from http3_parallel.dispatch import connections, exchange
+from http3_parallel.dispatch import connections, exchange, sockets
 from scenarios import assert_nothing_is_busy, pool_of, wait_until
 from servers import PATIENCE, Peer, RawServer
 
@@ -352,7 +352,7 @@ def torture(
     """A server, and what makes clients of it, which are closed when the block is left."""
     # Nothing is listened to that would come late.
     monkeypatch.setattr(exchange, "EARLY_ANSWER_SECONDS", 0.002)
-    real_open = connections.open_socket
+    real_open = sockets.open_socket
 
     def open_socket(*args: typing.Any, **kwargs: typing.Any) -> typing.Any:
         return real_open(*args, **{**kwargs, "make_socket": PlainSocket})
