@@ -115,12 +115,12 @@ Real = Callable[..., typing.Any]
 Arguments = tuple[typing.Any, ...]
 Abort = Callable[[], object]
 
-TRANSFERS = ("send", "sendall", "recv", "do_handshake")
+MAY_FAIL = ("settimeout", "send", "sendall", "recv", "do_handshake")
 
 
 def fails_with(make: Callable[[], OSError]) -> Fault:
     def fault(name: str, real: Real, args: Arguments, abort: Abort) -> object:
-        if name in TRANSFERS:
+        if name in MAY_FAIL:
             raise make()
         return real(*args)
 

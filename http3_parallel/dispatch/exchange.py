@@ -137,13 +137,13 @@ class Exchange:
     def _send(self) -> HTTPError | None:
         """Returns the error when the connection broke, or stopped taking, on the way."""
         connection, request = self._connection, self._request
-        set_timeout(connection.sock, self._timeout.write_timeout)
         connection.taken = 0
         try:
             head = request_head(request.method, self._target, self._headers)
         except ValueError as exc:
             raise ProtocolError(f"the request is not valid HTTP/1.1: {exc}") from exc
         try:
+            set_timeout(connection.sock, self._timeout.write_timeout)
             connection.send(head)
         except OSError as exc:
             return self._write_failure(exc)
@@ -245,9 +245,9 @@ class Exchange:
 
     def _read_head(self, seconds: float | None) -> ResponseReader:
         sock = self._connection.sock
-        set_timeout(sock, seconds)
         reader = ResponseReader(sock, self._request.method)
         try:
+            set_timeout(sock, seconds)
             reader.begin()
         except Exception as exc:
             self._abort.check()
