@@ -3,7 +3,7 @@ Responses that are nearly valid, as many as a run of the tests has time for: wha
 is told in `messages`. ``fuzz/wire.py`` looks at the same for longer, and so does, with as many
 examples as one likes, other ones each time::
 
-    WIRE_EXAMPLES=1000000 pytest -k responses tests/test_http11_fuzz.py
+    WIRE_EXAMPLES=1000000 pytest -o faulthandler_timeout=0 tests/test_http11_fuzz.py
 """
 
 from __future__ import annotations
