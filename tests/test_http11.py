@@ -304,7 +304,7 @@ EMPTY = b"Content-Length: 0\r\n\r\n"
 HINTS = b"HTTP/1.1 103 Early Hints\r\n"
 
 
-def head_of(size: int) -> bytes:
+def large_head(size: int) -> bytes:
     head = OK + (b"X: ".ljust(60_000, b"x") + b"\n") * 4
     return head + b"X: ".ljust(size - len(head) - len(EMPTY) - 1, b"x") + b"\n" + EMPTY
 
@@ -329,8 +329,8 @@ LIMITED: dict[str, tuple[int, typing.Callable[[int], bytes]]] = {
         http11.MAX_FIELDS,
         lambda size: HINTS + b"X: y\r\n" * size + b"\r\n" + OK + EMPTY,
     ),
-    "a head": (http11.MAX_HEAD, head_of),
-    "two heads": (http11.MAX_HEAD, lambda size: HINTS + b"\r\n" + head_of(size - 28)),
+    "a head": (http11.MAX_HEAD, large_head),
+    "two heads": (http11.MAX_HEAD, lambda size: HINTS + b"\r\n" + large_head(size - 28)),
     "interim responses": (
         http11.MAX_INTERIM,
         lambda size: (HINTS + b"\r\n") * size + OK + EMPTY,
