@@ -420,7 +420,8 @@ class File(io.BytesIO):
 
 
 @given(
-    status=st.integers(200, 599),
+    # For want of a body, http.client still looks for the chunks of it.
+    status=st.integers(200, 599).filter(lambda status: status not in (204, 304)),
     fields=st.lists(st.tuples(NAMES, VALUES), max_size=8),
     chunks=st.lists(st.binary(min_size=1, max_size=40), max_size=6),
     is_chunked=st.booleans(),
@@ -446,8 +447,6 @@ def test_what_http_client_takes_too_is_read_the_same(
         data = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
     theirs = http.client.HTTPResponse(typing.cast(typing.Any, File(data)), method="GET")
     theirs.begin()
-    if status in (204, 304):
-        data, body = data[: data.index(b"\r\n\r\n") + 4], b""
     places = sorted({cut for cut in cuts if cut < len(data)})
     pieces = [data[a:b] for a, b in zip([0, *places], [*places, len(data)], strict=True)]
     ours = read(*[piece for piece in pieces if piece])
