@@ -187,6 +187,7 @@ class Kind:
     data: Callable[[], typing.Any] | None = None
     stream: bool = False
     tls: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 def iterator() -> Iterator[bytes]:
@@ -201,6 +202,7 @@ KINDS: dict[str, Kind] = {
     "to the end": Kind("/end"),
     "upload": Kind("/length", "POST", lambda: b"x" * 70_000),
     "iterator": Kind("/chunked", "POST", iterator),
+    "expected": Kind("/length", "POST", lambda: b"x" * 10, headers=(("Expect", "100-continue"),)),
     "put": Kind("/length", "PUT", lambda: b"x" * 10),
     "streamed": Kind("/large", stream=True),
     "streamed chunks": Kind("/chunked", stream=True),
@@ -220,7 +222,10 @@ def answer(path: str, token: str, body: bytes) -> bytes:
 def echo(peer: Peer) -> None:
     # Small pieces are to come at once, and as pieces.
     peer.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    while (request := peer.read_request()) is not None:
+    while (request := peer.read_head()) is not None:
+        if "expect" in request.headers:
+            peer.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        peer.read_body(request)
         path, _, token = request.target.partition("?")
         body = answer(path, token, request.body)
         if path == "/end":
@@ -297,7 +302,7 @@ class Victim:
                 response.close()
 
         kind, url = self.kind, self.url(self.kind.path, token)
-        options: dict[str, typing.Any] = {"stream": kind.stream}
+        options: dict[str, typing.Any] = {"stream": kind.stream, "headers": kind.headers}
         if kind.data is not None:
             options["data"] = kind.data()
         torturer.arm(number, FAULTS[name], abort)
