@@ -271,6 +271,8 @@ class Verdict(typing.NamedTuple):
 def check(data: bytes, method: str, cuts: Sequence[Cut]) -> Verdict:
     """Raises AssertionError where one of the above does not hold."""
     singly = read(data, method, SINGLY)
+    if singly.message is not None:
+        assert singly.message.will_close >= _ends_connection(singly.message, method), singly
     for cut in (Cut(), Cut(in_one_step=False, sizes=(1,)), *cuts):
         _check_same(data, singly, read(data, method, cut), cut)
     _check_end(data, method, singly)
@@ -283,6 +285,24 @@ def _check_same(data: bytes, singly: Reading, other: Reading, cut: Cut) -> None:
     assert other.calls <= len(cut.pieces(data)) + 1 + other.given // 65536
     if other.message is not None:
         assert other.has_surplus == (other.given > singly.given), f"cut as {cut}: {other}"
+
+
+def _ends_connection(message: Message, method: str) -> bool:
+    """What RFC 9112, sections 6.1 and 9.3, do not let stay open."""
+    words: dict[bytes, list[bytes]] = {}
+    for name, value in message.fields:
+        values = [word.strip() for word in value.lower().split(b",")]
+        words.setdefault(name.lower(), []).extend(values)
+    options = words.get(b"connection", [])
+    if b"close" in options:
+        return True
+    has_body = method != "HEAD" and message.status not in (101, 204, 304)
+    codings, lengths = words.get(b"transfer-encoding"), words.get(b"content-length")
+    if message.version == 10:
+        return (b"keep-alive" not in options and b"keep-alive" not in words) or (
+            has_body and codings is not None
+        )
+    return has_body and (codings is None) == (lengths is None)
 
 
 def _check_end(data: bytes, method: str, singly: Reading) -> None:
