@@ -8,6 +8,7 @@ import datetime
 import gc
 import json
 import logging
+import ssl
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ import pytest
 
 import http3_parallel as http3
 from servers import (
+    DRIP_INTERVAL,
     PATIENCE,
     Peer,
     RawServer,
@@ -594,6 +596,27 @@ def test_a_deadline_ends_a_body_that_drips(handler: typing.Any) -> None:
     with RawServer(handler) as server, http3.Client(timeout=60) as client:
         with pytest.raises(http3.DeadlineExceeded):
             client.get(server.url, deadline=0.2)
+        assert server.wait_all_closed()
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_deadline_ends_an_upload_of_which_the_server_takes_a_little_at_a_time(
+    server_tls: ssl.SSLContext, ca_path: str, secure: bool
+) -> None:
+    def reads_slowly(peer: Peer) -> None:
+        peer.read_head()
+        while not peer.server.draining.wait(DRIP_INTERVAL):
+            peer.socket.recv(1000)
+        peer.wait_closed()
+
+    with (
+        RawServer(reads_slowly, tls=server_tls if secure else None, receive_buffer=4096) as server,
+        http3.Client(timeout=60, verify=ca_path) as client,
+    ):
+        began = time.monotonic()
+        with pytest.raises(http3.DeadlineExceeded, match="sending the request"):
+            client.post(server.url, data=b"x" * 50_000_000, deadline=0.3)
+        assert time.monotonic() - began < 2
         assert server.wait_all_closed()
 
 

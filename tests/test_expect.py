@@ -49,7 +49,7 @@ def test_a_final_answer_is_the_result_and_no_body_is_sent() -> None:
     def serve(peer: Peer) -> None:
         peer.read_head()
         peer.send(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nno!")
-        assert peer.wait_closed(PATIENCE)
+        peer.wait_closed()
 
     taken: list[int] = []
 
@@ -57,11 +57,32 @@ def test_a_final_answer_is_the_result_and_no_body_is_sent() -> None:
         taken.append(1)
         yield b"x"
 
-    response, server = upload(serve, body())
-    assert (response.status_code, response.text) == (413, "no!")
-    assert response.timings.sent is None
-    assert taken == []
-    assert [peer.discarded for peer in server.connections] == [0]
+    with RawServer(serve) as server, http3.Client() as client:
+        response = client.post(server.url, data=body(), headers=EXPECT)
+        assert (response.status_code, response.text) == (413, "no!")
+        assert response.timings.sent is None
+        assert taken == []
+        assert server.wait_all_closed()
+        assert [peer.discarded for peer in server.connections] == [0]
+
+
+def test_the_body_of_a_final_answer_has_the_whole_read_timeout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(exchange, "EXPECT_SECONDS", 0.05)
+    timeouts: list[float | None] = []
+
+    def serve(peer: Peer) -> None:
+        peer.read_head()
+        peer.send(b"HTTP/1.1 401 x\r\nContent-Length: 3\r\n\r\n")
+        peer.wait_closed()
+
+    with RawServer(serve) as server, http3.Client(timeout=PATIENCE) as client:
+        response = client.post(server.url, data=b"x", headers=EXPECT, stream=True)
+        stream: typing.Any = response._stream
+        timeouts.append(stream._content._reader.sock.gettimeout())
+        response.close()
+    assert timeouts == [PATIENCE]
 
 
 def test_a_body_that_was_not_wanted_can_follow_a_redirect() -> None:

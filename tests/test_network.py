@@ -7,6 +7,7 @@ import errno
 import gc
 import io
 import os
+import pathlib
 import random
 import selectors
 import signal
@@ -47,7 +48,7 @@ from http3_parallel.exceptions import (
     WriteError,
     WriteTimeout,
 )
-from http3_parallel.models import URL, Request, Response
+from http3_parallel.models import URL, Headers, Request, Response
 from servers import (
     PATIENCE,
     HangingResolver,
@@ -261,6 +262,60 @@ def test_an_iterator_is_sent_chunked(net: Net, server: Site) -> None:
     assert received.body == b"one" + b"two" * 50_000
 
 
+def test_a_file_is_sent_with_its_length_from_where_it_stands(
+    net: Net, server: Site, tmp_path: pathlib.Path
+) -> None:
+    url = server.answer("/", b"ok")
+    path = tmp_path / "file"
+    path.write_bytes(b"not this" + b"x" * 200_000)
+    with path.open("rb") as file:
+        file.seek(8)
+        assert net.get(url, "POST", data=file) == b"ok"
+    assert net.get(url, "PUT", data=io.BytesIO(b"")) == b"ok"
+    whole, empty = server.requests
+    assert whole.headers["content-length"] == "200000"
+    assert whole.body == b"x" * 200_000
+    assert (empty.headers["content-length"], empty.body) == ("0", b"")
+    assert len(server.connections) == 1
+
+
+@pytest.mark.parametrize("says_so", [True, False])
+def test_a_body_that_was_to_be_asked_for_is_sent_asked_for_or_not(net: Net, says_so: bool) -> None:
+    """A client need not wait for long (RFC 9110, section 10.1.1): some servers never ask."""
+
+    def handle(peer: Peer) -> None:
+        request = peer.read_head()
+        assert request is not None
+        if says_so:
+            peer.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        assert peer.read_body(request) == b"body"
+        peer.send(OK)
+        peer.wait_closed()
+
+    with RawServer(handle) as server:
+        response = net.send(server.url, "POST", data=b"body", headers={"Expect": "100-continue"})
+        assert (response.status_code, response.read()) == (200, b"ok")
+        assert server.requests[0].headers["expect"] == "100-continue"
+        assert net.idle_count == 1
+
+
+@pytest.mark.parametrize("bad", [b"a\r\nB: c", b"a\nb", b"a\rb", b"a\0b"])
+def test_what_would_make_another_line_is_refused_before_a_byte_is_sent(
+    net: Net, server: Site, bad: bytes
+) -> None:
+    """Whatever led around the checks of `Headers`."""
+    request = Request("POST", server.url, data=b"body")
+    request.headers = Headers._from_raw([*request.headers.raw, (b"x-a", bad)])
+    with pytest.raises(ProtocolError, match="control character"):
+        net.dispatch.send(request, net.context())
+    assert net.open_count == 0
+    assert net.get(server.answer("/", b"ok")) == b"ok"
+    assert [request.method for request in server.requests] == ["GET"]
+    net.dispatch.close()
+    assert server.wait_all_closed()
+    assert sum(peer.discarded for peer in server.connections) == 0
+
+
 def test_what_a_body_iterator_raises_comes_out_and_closes_the_connection(
     net: Net, server: Site
 ) -> None:
@@ -428,6 +483,31 @@ def test_a_connection_with_more_on_it_than_the_response_is_not_reused(
         assert b"evil" not in net.get(server.url)
         assert net.open_count == 0
         assert server.wait_all_closed()
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_what_comes_unasked_on_an_idle_connection_is_nobodys_answer(
+    net: Net, server_tls: ssl.SSLContext, secure: bool
+) -> None:
+    asked = threading.Event()
+
+    def handle(peer: Peer) -> None:
+        peer.read_request()
+        if peer.server.connections[0] is not peer:
+            peer.send(OK)
+            return
+        peer.send(OK)
+        asked.wait(PATIENCE)
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+        peer.wait_closed()
+
+    with RawServer(handle, tls=server_tls if secure else None) as server:
+        assert net.get(server.url) == b"ok"
+        (entry,) = net.dispatch._pool._idle.values()
+        asked.set()
+        assert wait_for_read(entry.connection.sock, PATIENCE)
+        assert net.get(server.url, "POST", data=b"x") == b"ok"
+        assert len(server.connections) == 2
 
 
 def test_an_answer_before_the_end_of_the_request_is_the_result(net: Net) -> None:

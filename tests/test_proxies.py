@@ -23,6 +23,7 @@ from http3_parallel.exceptions import (
     CertificateError,
     ConnectTimeout,
     HTTPError,
+    IncompleteRead,
     ProxyError,
     RequestCancelled,
 )
@@ -364,6 +365,29 @@ def test_abort_in_the_body_through_tls_within_tls(server_tls: ssl.SSLContext, ca
         assert running.abort.wait_for_phase("reading the body")
         running.cancel_and_check()
         assert server.wait_all_closed()
+        assert net.open_count == 0
+
+
+@pytest.mark.parametrize("cleanly", [True, False])
+def test_a_body_to_the_end_of_tls_within_tls_must_have_that_end(
+    server_tls: ssl.SSLContext, ca_path: str, cleanly: bool
+) -> None:
+    def answer(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(b"HTTP/1.1 200 OK\r\n\r\nall of it, or not")
+        if not cleanly:
+            peer.close()
+
+    with (
+        RawServer(answer, tls=server_tls) as server,
+        HTTPProxy(server, tls=server_tls) as proxy,
+        through(proxy.url, ca_path) as net,
+    ):
+        if cleanly:
+            assert net.get("https://example.com/") == b"all of it, or not"
+        else:
+            with pytest.raises(IncompleteRead, match="without a close_notify"):
+                net.get("https://example.com/")
         assert net.open_count == 0
 
 

@@ -548,6 +548,7 @@ def test_bytes_can_be_sent_in_chunks() -> None:
         [("content-length", "")],
         [("content-length", "1"), ("transfer-encoding", "chunked")],
         [("transfer-encoding", "gzip")],
+        [("transfer-encoding", "chunked"), ("transfer-encoding", "Chunked")],
         [("transfer-encoding", "chunked, gzip")],
     ],
 )

@@ -16,7 +16,13 @@ from cryptography.hazmat.primitives import serialization
 from http3_parallel.config import PoolLimits, SSLConfig
 from http3_parallel.dispatch import NetworkDispatch, tls
 from http3_parallel.dispatch.tls import ssl_context
-from http3_parallel.exceptions import CertificateError, HTTPError, ReadError, TLSError
+from http3_parallel.exceptions import (
+    CertificateError,
+    HTTPError,
+    IncompleteRead,
+    ReadError,
+    TLSError,
+)
 from servers import Peer, RawServer, Site, json_ok
 from test_network import Net, another_context
 
@@ -367,3 +373,79 @@ def test_errors_are_ours(net: Net, tls_server: Site) -> None:
     with pytest.raises(HTTPError) as caught:
         net.get(tls_server.url)
     assert isinstance(caught.value, ConnectionError)
+
+
+# How it ends.
+
+
+def cut_off(*answers: bytes, cleanly: bool = False) -> typing.Callable[[Peer], None]:
+    """Answers a request with each, and ends the last connection at once, as an attacker could."""
+
+    def handle(peer: Peer) -> None:
+        for answer in answers:
+            if peer.read_request() is None:
+                return
+            peer.send(answer)
+        if not cleanly:
+            peer.close()
+
+    return handle
+
+
+TO_THE_END = b"HTTP/1.1 200 OK\r\n\r\nall of it, or not"
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_a_body_to_the_end_of_tls_must_have_that_end(
+    net: Net, server_tls: ssl.SSLContext, ca_path: str, other: bool
+) -> None:
+    verify = another_context(ca_path) if other else ca_path
+    with RawServer(cut_off(TO_THE_END, cleanly=True), tls=server_tls) as server:
+        assert net.get(server.url, verify=verify) == b"all of it, or not"
+    with RawServer(cut_off(TO_THE_END), tls=server_tls) as server:
+        with pytest.raises(IncompleteRead, match="without a close_notify"):
+            net.get(server.url, verify=verify)
+        assert net.open_count == 0
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    ],
+)
+def test_a_body_that_tells_its_end_needs_no_other(
+    net: Net, server_tls: ssl.SSLContext, ca_path: str, answer: bytes
+) -> None:
+    with RawServer(cut_off(answer), tls=server_tls) as server:
+        assert net.get(server.url, verify=ca_path) == b"ok"
+
+
+@pytest.mark.parametrize("begun", [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 103 Early Hints\r\n\r\n"])
+def test_tls_that_ends_within_the_head_is_a_cut_response(
+    net: Net, server_tls: ssl.SSLContext, ca_path: str, begun: bytes
+) -> None:
+    with RawServer(cut_off(begun), tls=server_tls) as server:
+        with pytest.raises(IncompleteRead):
+            net.get(server.url, verify=ca_path)
+
+
+def test_an_idle_connection_whose_tls_ends_is_stale_however_it_ends(
+    net: Net, server_tls: ssl.SSLContext, ca_path: str
+) -> None:
+    """Just as the next request comes, which is therefore sent again where that is safe."""
+
+    def handle(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        if peer.read_request() is not None:
+            peer.close()
+
+    with RawServer(handle, tls=server_tls) as server:
+        for number in (1, 2, 3):
+            assert net.get(server.url, verify=ca_path) == b"ok"
+            assert len(server.connections) == number
+        with pytest.raises(ReadError):
+            net.get(server.url, "POST", data=b"once", verify=ca_path)
+        assert [request.method for request in server.requests] == ["GET"] * 5 + ["POST"]

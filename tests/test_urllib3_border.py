@@ -5,6 +5,7 @@ What the dispatcher uses of urllib3 and `http.client` beyond their documentation
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import pathlib
 import re
@@ -124,6 +125,51 @@ def test_tls_within_tls_uses_wrap_bio_with_three_arguments_and_has_its_socket(
     ours, theirs = socket.socketpair()
     with ours, theirs, pytest.raises(Stop):
         SSLTransport(ours, typing.cast(ssl.SSLContext, Inner()), "example.com")
+
+
+@pytest.mark.parametrize("carrier_ends", ["cleanly", "raggedly"])
+def test_each_layer_of_tls_tells_how_it_ended_once_it_is_asked_to(
+    server_tls: ssl.SSLContext, ca_path: str, carrier_ends: str
+) -> None:
+    """TLS within TLS, of which the inner one is cut off."""
+    ours, theirs = socket.socketpair()
+
+    def serve() -> None:
+        carrier = server_tls.wrap_socket(theirs, server_side=True)
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        inner = server_tls.wrap_bio(incoming, outgoing, server_side=True)
+        while True:
+            try:
+                inner.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                carrier.sendall(outgoing.read())
+                incoming.write(carrier.recv(65536))
+        inner.write(b"one")
+        carrier.sendall(outgoing.read())
+        if carrier_ends == "cleanly":
+            carrier.setblocking(False)
+            with contextlib.suppress(OSError):
+                carrier.unwrap()
+        socket.socket.shutdown(carrier, socket.SHUT_WR)
+        assert released.wait(PATIENCE)
+        carrier.close()
+
+    released = threading.Event()
+    thread = threading.Thread(target=serve)
+    thread.start()
+    context = client_context(ca_path)
+    with ours, context.wrap_socket(ours, server_hostname="example.com") as carrier:
+        inner = SSLTransport(carrier, context, "example.com")
+        connections._tell_ragged_ends(inner)
+        for layer in (typing.cast(typing.Any, carrier), inner):
+            assert layer.suppress_ragged_eofs is False
+        assert inner.recv(10) == b"one"
+        with pytest.raises(ssl.SSLEOFError):
+            inner.recv(10)
+        released.set()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
 
 
 def test_proxy_config_has_its_four_fields() -> None:

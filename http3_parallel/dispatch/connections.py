@@ -255,6 +255,7 @@ class Connection:
             if self.route.scheme == "https":
                 timings.mark("tls")
             self._use(http.sock)
+            _tell_ragged_ends(http.sock)
             # The connection outlives the request that opened it, and must not keep its things.
             http.forget_opening()
             abort.blocked_on(self.wake)
@@ -346,6 +347,14 @@ def _reader_of(sock: typing.Any) -> typing.Callable[[], object]:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     return functools.partial(poll.poll, 0)
+
+
+def _tell_ragged_ends(sock: typing.Any) -> None:
+    """From now on, TLS that ends without a close_notify is an `ssl.SSLEOFError`, on each layer."""
+    while sock is not None:
+        if hasattr(sock, "suppress_ragged_eofs"):
+            sock.suppress_ragged_eofs = False
+        sock = getattr(sock, "socket", None)
 
 
 #: X509_V_ERR_ codes of OpenSSL, which name what is wrong with a certificate.

@@ -137,20 +137,25 @@ class Exchange:
     def _send(self) -> HTTPError | None:
         """Returns the error when the connection broke, or stopped taking, on the way."""
         connection, request = self._connection, self._request
-        set_timeout(connection.sock, self._timeout.write_timeout)
         connection.taken = 0
         try:
             head = request_line(request.method, self._target) + self._lines.data
         except ValueError as exc:
             raise ProtocolError(f"the request is not valid HTTP/1.1: {exc}") from exc
         try:
+            set_timeout(connection.sock, self._timeout.write_timeout)
             connection.send(head)
         except OSError as exc:
             return self._write_failure(exc)
         if request._content == b"" and not self._lines.has_body:
             return None
-        if self._lines.expects and not self._is_expected():
-            return None
+        if self._lines.expects:
+            if not self._is_expected():
+                return None
+            try:
+                set_timeout(connection.sock, self._timeout.write_timeout)
+            except OSError as exc:
+                return self._write_failure(exc)
         for piece in self._pieces():
             try:
                 connection.send(piece)
@@ -163,11 +168,9 @@ class Exchange:
         """Whether the server wants the body: it says so, or says nothing for a while."""
         self._abort.phase = "waiting for leave to send the body"
         seconds = self._timeout.read_timeout
-        set_timeout(
-            self._connection.sock,
-            EXPECT_SECONDS if seconds is None else min(seconds, EXPECT_SECONDS),
-        )
+        seconds = EXPECT_SECONDS if seconds is None else min(seconds, EXPECT_SECONDS)
         try:
+            set_timeout(self._connection.sock, seconds)
             goes_on = self._reader.may_continue()
         except _TIMEOUTS:
             goes_on = True
@@ -176,7 +179,6 @@ class Exchange:
         finally:
             self._abort.check()
         self._abort.phase = "sending the request"
-        set_timeout(self._connection.sock, self._timeout.write_timeout)
         return goes_on
 
     def _pieces(self) -> typing.Iterator[bytes | memoryview]:
@@ -260,9 +262,8 @@ class Exchange:
 
     def _read_head(self, seconds: float | None) -> ResponseReader:
         reader = self._reader
-        if seconds != self._timeout.write_timeout:
-            set_timeout(reader.sock, seconds)
         try:
+            set_timeout(reader.sock, seconds)
             reader.begin()
         except Exception as exc:
             raise self._read_failure(exc, seconds) from exc

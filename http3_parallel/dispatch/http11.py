@@ -10,6 +10,7 @@ The guarantees:
    control character in the head. What real servers send and is clear is taken: lines that end with
    a line feed alone, folded fields, no reason.
 3. *What is cut is an error*, wherever it is cut, unless only the connection's end tells the end.
+   With TLS that end must be told too, by a close_notify (RFC 9112, section 9.8).
 4. *Nothing is endless, or larger than anyone needs*: see the limits below. Nothing is allocated
    from what the peer merely claims.
 5. *How the bytes were cut on their way makes no difference.*
@@ -25,6 +26,7 @@ send, and parses a second response in silence.
 from __future__ import annotations
 
 import re
+import ssl
 import time
 import typing
 
@@ -72,7 +74,8 @@ _NAME = re.compile(_TOKEN)
 #: The first line of a final response, and a field line, as nearly all servers write them.
 _PLAIN_STATUS = re.compile(rb"HTTP/1\.([01]) ([2-9][0-9]{2}) [^\r\n\0]*")
 _PLAIN_FIELD = re.compile(rb"(" + _TOKEN + rb"):[ \t]*([^\r\n\0]*)")
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
+#: At most 15 digits, without the zeros in front: some servers write all 16 of 64 bits.
+_CHUNK_SIZE = re.compile(rb"(0*[1-9A-Fa-f][0-9A-Fa-f]{0,14}|0+)[ \t]*(?:;[^\r\n]*)?\r?\n")
 
 
 #: The fields that tell where a message, and a connection, ends.
@@ -224,6 +227,7 @@ class ResponseReader:
     _size: int = 0  # of all heads so far
     _interim: int = 0
     _ended: bool = False
+    _was_cut: bool = False
     _chunk_left: int = 0
     _owes_chunk_end: bool = False
 
@@ -248,7 +252,10 @@ class ResponseReader:
         if self.has_begun:
             return
         if self.begun_at is None:
-            data: bytes = self.sock.recv(_READ_SIZE)
+            try:
+                data: bytes = self.sock.recv(_READ_SIZE)
+            except ssl.SSLEOFError:
+                data = b""
             if not data:
                 raise Disconnected(_NO_ANSWER)
             self.begun_at = time.perf_counter()
@@ -271,8 +278,10 @@ class ResponseReader:
     def _read_message(self) -> bool:
         """The head of one. Returns whether it is the final response."""
         head, fields_at = self._read_head()
+        # Those of an interim response too, by the same rules, and forgotten.
+        fields = _parse_fields(head[fields_at:])
         if self.status >= 200 or self.status == 101:
-            self.raw_headers = _parse_fields(head[fields_at:])
+            self.raw_headers = fields
             self._frame()
             return True
         self._interim += 1
@@ -316,7 +325,7 @@ class ResponseReader:
             searched = len(buffer)
             if searched - place + self._size > MAX_HEAD:
                 raise OversizedMessage(f"a head of more than {MAX_HEAD} bytes")
-            if searched - max(buffer.rfind(b"\n", place), place) > MAX_LINE:
+            if searched - max(buffer.rfind(b"\n", place) + 1, place) > MAX_LINE:
                 raise OversizedMessage(f"a line of more than {MAX_LINE} bytes")
             if lines > MAX_FIELDS + 1:
                 raise OversizedMessage(f"more than {MAX_FIELDS} header lines")
@@ -342,6 +351,8 @@ class ResponseReader:
         stop = buffer.find(b"\n", place) + 1
         if not stop:
             return
+        if stop - 1 - place > MAX_LINE:
+            raise OversizedMessage(f"a line of more than {MAX_LINE} bytes")
         line = _STATUS_LINE.fullmatch(buffer, place, stop)
         if line is None:
             raise BadStatusLine(_shown(buffer, place))
@@ -368,8 +379,13 @@ class ResponseReader:
 
     def _receive(self) -> bool:
         """Wait for more. False at the end of the connection."""
-        # urllib3's TLS within TLS ends in a 0.
-        data: bytes = self.sock.recv(_READ_SIZE) or b""
+        try:
+            # urllib3's TLS within TLS ends in a 0.
+            data: bytes = self.sock.recv(_READ_SIZE) or b""
+        except ssl.SSLEOFError:
+            # The end, but anyone on the way can have made it.
+            self._was_cut = True
+            data = b""
         if self._place == len(self._buffer):
             self._buffer = data
         else:
@@ -459,6 +475,8 @@ class ResponseReader:
         data = self._take(size) if size else b""
         if length is None:
             if not data:
+                if self._was_cut:
+                    raise TruncatedMessage("TLS was closed without a close_notify")
                 self._end()
             return data
         if size and not data:
@@ -480,7 +498,10 @@ class ResponseReader:
             count = len(data)
             view[:count] = data
         else:
-            count = self.sock.recv_into(view)
+            try:
+                count = self.sock.recv_into(view)
+            except ssl.SSLEOFError:
+                count = 0
         if not count:
             raise TruncatedMessage(f"the body ended {length} bytes early")
         self.length = length = length - count

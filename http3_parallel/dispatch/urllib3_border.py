@@ -13,6 +13,8 @@ What of urllib3 and `http.client` is used beyond their documented interfaces, ea
   server_hostname=)``, and nothing else: `Handshake` stands in for it.
 * ``urllib3.util.ssltransport.SSLTransport``: its ``socket`` is the TLS socket that carries another,
   ``incoming`` and ``sslobj`` have what has come on that.
+* ``suppress_ragged_eofs`` of that, and of `ssl.SSLSocket`, where only the parameter of this name is
+  documented: whether TLS that ends without a close_notify looks like any other end.
 * ``urllib3.connection.ProxyConfig``, its four fields.
 """
 

@@ -334,8 +334,11 @@ def _check_framing(headers: Headers, content: bytes | None) -> None:
                 "a request has a Content-Length or a Transfer-Encoding, not both "
                 "(RFC 9112, section 6.2)"
             )
-        if codings[-1].lower() != "chunked":
-            raise ValueError("a request's Transfer-Encoding ends with chunked (RFC 9112, 6.1)")
+        lowered = [coding.lower() for coding in codings]
+        if lowered[-1] != "chunked" or lowered.count("chunked") > 1:
+            raise ValueError(
+                "a request's Transfer-Encoding ends with chunked, and has it once (RFC 9112, 6.1)"
+            )
         return
     length = lengths[0]
     if len(lengths) > 1 or not (length.isascii() and length.isdigit()):
