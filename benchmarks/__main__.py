@@ -28,6 +28,9 @@ from ._shared import environments, processes, results, servers
 
 ROUNDS = 5
 
+#: Around the tables of a page that has other text too.
+MARKER = "<!-- tables: python -m benchmarks -->"
+
 #: Seconds. Who takes longer is not measured again: it would be some ten minutes for the slowest at
 #: `crawl`, to know better by how much they are last.
 LONG = 8.0
@@ -58,7 +61,7 @@ def arguments() -> argparse.Namespace:
         "--quick", action="store_true", help="a tenth of the work, and one round: does it work?"
     )
     parser.add_argument("--json", type=path, metavar="FILE", help="all runs, as JSON")
-    parser.add_argument("--markdown", type=path, metavar="FILE", help="the tables")
+    parser.add_argument("--markdown", type=path, metavar="FILE", help="the tables; a page keeps its text")
     parser.add_argument("--picture", type=path, metavar="FILE.svg", help="two of them, as bars")
     parser.add_argument(
         "--environments",
@@ -105,6 +108,14 @@ def jobs(
     ]
 
 
+def put_tables(path: pathlib.Path, tables: str) -> None:
+    """Into the file, in place of those between its two `MARKER`s, if it has them."""
+    page = path.read_text(encoding="utf-8").split(MARKER) if path.exists() else []
+    if len(page) == 3:
+        tables = MARKER.join([page[0], f"\n\n{tables}\n", page[2]])
+    path.write_text(tables, encoding="utf-8")
+
+
 def main() -> None:
     given = arguments()
     processes.end_when_told()
@@ -142,7 +153,7 @@ def main() -> None:
     if given.picture is not None:
         given.picture.write_text(picture.draw(found.rows(), chosen))
     if given.markdown is not None:
-        given.markdown.write_text(found.markdown())
+        put_tables(given.markdown, found.markdown())
     print(found.markdown(), end="")
 
 

@@ -20,7 +20,9 @@ The guarantees:
 Why not `http.client`, which was here before: its parser of fields is that of e-mail, and took a
 quarter of a small request's time; and it had to be made strict in seven places. Why not httptools:
 it has no limits, takes `HTTP/2.0`, refuses line feeds alone and folded fields, which real servers
-send, and parses a second response in silence.
+send, and parses a second response in silence. And what it would save is a microsecond: a response
+with eight fields takes it 2.9, this module 3.8 if it has seen such lines before, as it mostly has,
+else 9.7; `http.client` takes 31, and h11, which is strict too, 43.
 """
 
 from __future__ import annotations
