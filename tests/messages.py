@@ -253,6 +253,8 @@ MORE_TOLERANT = (
     re.compile(rb"[\v\f]"),
     # Space before a chunk's extension, as in the grammar of RFC 9112, section 7.1.1.
     re.compile(rb"[0-9A-Fa-f][ \t]+;"),
+    # More zeros in front of a chunk's size than h11 counts digits.
+    re.compile(rb"0[0-9A-Fa-f]{20}"),
     # A line feed alone after a chunk's size, as anywhere else.
     re.compile(rb"[0-9A-Fa-f][ \t]*(?:;[^\n]*[^\r\n]|;)?\n"),
     # Whatever there is for trailers: they are dropped.
