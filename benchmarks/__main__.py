@@ -61,7 +61,9 @@ def arguments() -> argparse.Namespace:
         "--quick", action="store_true", help="a tenth of the work, and one round: does it work?"
     )
     parser.add_argument("--json", type=path, metavar="FILE", help="all runs, as JSON")
-    parser.add_argument("--markdown", type=path, metavar="FILE", help="the tables; a page keeps its text")
+    parser.add_argument(
+        "--markdown", type=path, metavar="FILE", help="the tables; a page keeps its own text"
+    )
     parser.add_argument("--picture", type=path, metavar="FILE.svg", help="two of them, as bars")
     parser.add_argument(
         "--environments",

@@ -18,6 +18,7 @@ import nginx_server
 # At the end: an installed http3_parallel stays the one that is tested.
 sys.path.append(str(pathlib.Path(__file__).parent.parent))
 
+from benchmarks.__main__ import MARKER, put_tables
 from benchmarks._peers import goals, picture
 from benchmarks._peers.clients import CLIENTS, FEATURES, FLOOR, OURS, OURS_MAP
 from benchmarks._peers.report import PeerResults
@@ -297,3 +298,18 @@ def test_help_tells_the_options():
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for option in ("--rounds", "--only", "--scenario", "--quick", "--json", "--picture"):
         assert option in told
+
+
+def test_the_tables_go_into_their_place_in_a_page(tmp_path):
+    page = tmp_path / "page.md"
+    put_tables(page, "all of it\n")
+    assert page.read_text() == "all of it\n"
+    page.write_text(f"before {MARKER} old {MARKER} after")
+    for tables in ("first\n", "second\n"):
+        put_tables(page, tables)
+        assert page.read_text() == f"before {MARKER}\n\n{tables}\n{MARKER} after"
+
+
+def test_the_documentation_has_a_place_for_the_tables():
+    page = pathlib.Path(__file__).parent.parent / "docs" / "benchmarks.md"
+    assert page.read_text(encoding="utf-8").count(MARKER) == 2
