@@ -5,9 +5,9 @@ The guarantees:
 
 1. *After* `Abort.abort()` *returns, the aborted thread is awake, or will not block*: it was
    woken from what it waited on, and every later wait of the same request raises at once.
-2. *Who was not aborted is never disturbed.* A wake-up can only reach what is registered at
-   that moment, and `release()` takes it back before a socket changes hands: both happen
-   under the handle's lock.
+2. *Who was not aborted is never disturbed.* A wake-up can only reach what is registered, or was
+   until the same thread registered something else; and `release()` takes it back before a socket
+   changes hands: both happen under the handle's lock.
 3. *The flag is set first.* Cancelling can look like success (an aborted reader sees a clean
    end of the body), so whoever reads must `check()` after each read and before believing it.
 4. *A wait can be interrupted by a signal, soon, and without leaving anything locked.* All waits

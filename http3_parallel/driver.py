@@ -9,7 +9,7 @@ import time
 import typing
 
 from .auth import AuthSteps, Share
-from .dispatch import Context, Dispatcher
+from .dispatch import Context, Dispatcher, NetworkDispatch
 from .exceptions import HTTPError
 from .flow import (
     Begin,
@@ -100,23 +100,22 @@ class Driver:
         flow is needed.
         """
         request = self._request
-        came: Response | Exception | None = None
+        came: list[Response | Exception] = []
         try:
-            try:
-                came = self._send(request)
-                if is_final(came, policy):
-                    if not (policy.stream or came._is_plain):
-                        self._read(came)
-                    came.history = []
-                    return came
-            except Exception as error:
-                came = self._to_throw(error, Send(request))
-            flow = run(request, policy)
-            next(flow)
-            return self._run(flow, came)
-        finally:
-            # What is raised refers to this frame: it must not refer back.
-            came = None
+            response = self._send(request)
+            if is_final(response, policy):
+                if not (policy.stream or response._is_plain):
+                    self._read(response)
+                response.history = []
+                return response
+            came.append(response)
+            del response
+        except Exception as error:
+            came[:] = [self._to_throw(error, Send(request))]
+        flow = run(request, policy)
+        next(flow)
+        # What is raised from here on refers to this frame: it must not refer back.
+        return self._run(flow, came.pop())
 
     def _run(self, flow: Flow, came: Response | Exception | None) -> Response:
         """`came`: what did of the step that `flow` is at, if it has begun."""
@@ -256,6 +255,8 @@ class Driver:
             name = type(self._dispatcher).__name__
             raise TypeError(f"{name}.send() returns a Response, not {type(response).__name__}")
         self._response = response
+        if type(self._dispatcher) is not NetworkDispatch:
+            response._is_bare = False  # as it came it may have been; it has been elsewhere since
         if response.request is None:
             response.request = request
         response.timings = timings
@@ -350,7 +351,8 @@ class Driver:
             self._context.abort.check()
         finally:
             response.close()
-            response._drop()
+            if type(self._dispatcher) is NetworkDispatch:
+                response._drop()
 
     def _complete(self, error: Exception) -> None:
         if isinstance(error, HTTPError):

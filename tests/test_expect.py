@@ -120,13 +120,23 @@ def test_a_server_that_does_not_know_it_gets_the_body_all_the_same(
     assert server.requests[0].body == b"body"
 
 
-def test_who_has_no_body_does_not_wait() -> None:
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_who_has_no_body_does_not_wait(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> bool:
+        raise AssertionError("it waits for leave to send nothing")
+
+    monkeypatch.setattr(exchange.Exchange, "_is_expected", never)
+
     def serve(peer: Peer) -> None:
-        peer.read_request()
-        peer.send(OK)
+        while peer.read_request() is not None:
+            peer.send(OK)
 
     with RawServer(serve) as server, http3.Client() as client:
-        assert client.get(server.url, headers=EXPECT).text == "ok"
+        for _ in range(2):
+            response = client.request(method, server.url, headers=EXPECT)
+            assert response.text == "ok"
+            assert response.timings.sent is not None
+        assert len(server.connections) == 1
 
 
 def test_a_connection_that_ends_meanwhile_is_an_error() -> None:

@@ -503,3 +503,21 @@ def test_the_fields_of_a_request_say_how_it_ends(
 
 def test_the_limits_are_those_that_the_documentation_names() -> None:
     assert (http11.MAX_HEAD, http11.MAX_FIELDS, http11.MAX_INTERIM) == (256 * 1024, 100, 32)
+
+
+def test_lines_that_may_be_secret_are_not_remembered() -> None:
+    fields = [(b"X-Api-Key", b"k3y"), (b"Set-Cookie", b"s=1"), (b"Server", b"test")]
+    head = b"".join(b"%s: %s\r\n" % field for field in fields)
+    read(OK + head + b"Content-Length: 0\r\n\r\n")
+    assert http11._known_fields[b"Server: test"] == (b"server", b"test")
+    assert not any(b"k3y" in line or b"s=1" in line for line in http11._known_fields)
+
+
+def test_few_lines_are_remembered_and_none_that_is_long() -> None:
+    for number in range(3 * http11._MAX_KNOWN):
+        read(OK + b"ETag: %d\r\nContent-Length: 0\r\n\r\n" % number)
+        read(b"HTTP/1.1 200 %d\r\nContent-Length: 0\r\n\r\n" % number)
+    read(OK + b"ETag: %s\r\nContent-Length: 0\r\n\r\n" % (b"x" * 1000))
+    for known in (http11._known_fields, http11._known_status):
+        assert 0 < len(known) <= http11._MAX_KNOWN
+        assert max(map(len, known)) <= http11._LONGEST_KNOWN

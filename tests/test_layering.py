@@ -306,10 +306,8 @@ def test_the_synchronous_side_loads_no_event_loop(use: str) -> None:
 def test_a_start_does_not_wait_for_urllib3() -> None:
     code = (
         "import sys, http3_parallel as http3\n"
-        "with http3.Client() as client, client.parallel():\n"
-        "    print('urllib3' in sys.modules)\n"
-        "    try: client.get('http://127.0.0.1:1/', timeout=0)\n"
-        "    except http3.HTTPError: print('urllib3' in sys.modules)"
+        "print('urllib3' in sys.modules)\n"
+        "with http3.Client(): print('urllib3' in sys.modules)"
     )
     result = subprocess.run(
         [sys.executable, "-c", code],

@@ -525,3 +525,9 @@ def test_text_of_another_class_becomes_text() -> None:
         __slots__ = ()
 
     assert type(str(URL(Text("http://example.com/")))) is str
+
+
+def test_a_port_that_is_no_number_to_python_is_refused() -> None:
+    assert URL("http://example.com:00080/").port == 80
+    with pytest.raises(InvalidURL, match="more digits"):
+        URL(f"http://example.com:{'0' * 5000}80/")

@@ -267,8 +267,7 @@ class Connection:
             raise _translate(exc, opening) from exc
 
     def _new_http(self, opening: Opening) -> PlainConnection | TLSConnection:
-        # Imported when it is first needed: that takes a fifth of what importing all else does.
-        from .urllib3_border import new_connection
+        from .urllib3_border import new_connection  # loaded by now: see `NetworkDispatch`
 
         route, proxy = self.route, self.route.proxy
         tunnel = proxy is not None and not proxy.is_socks

@@ -38,7 +38,6 @@ from .http11 import (
     OversizedMessage,
     ResponseReader,
     TruncatedMessage,
-    request_line,
 )
 from .pool import Lease
 
@@ -68,8 +67,7 @@ class Exchange:
     """
     Sends `request` on `connection`, and reads the head of the response.
 
-    * `target`: the request target (RFC 9112, section 3.2).
-    * `lines`: its field lines.
+    * `head`: request line and field lines as they are sent; `lines`: what these say.
     * `reused`: whether the connection has served before, so that its server may be closing
       it at this very moment.
     * `lease`: that of the connection, which is told while the user's code has it.
@@ -78,12 +76,12 @@ class Exchange:
     __slots__ = (
         "_abort",
         "_connection",
+        "_head",
         "_lease",
         "_lines",
         "_reader",
         "_request",
         "_reused",
-        "_target",
         "_timeout",
         "_timings",
         "may_reuse",
@@ -92,7 +90,7 @@ class Exchange:
     def __init__(
         self,
         request: Request,
-        target: str,
+        head: bytes,
         lines: FieldLines,
         connection: Connection,
         context: Context,
@@ -100,7 +98,7 @@ class Exchange:
         lease: Lease[Connection],
     ) -> None:
         self._request = request
-        self._target = target
+        self._head = head
         self._lines = lines
         self._connection = connection
         self._timeout = context.timeout
@@ -139,15 +137,11 @@ class Exchange:
         connection, request = self._connection, self._request
         connection.taken = 0
         try:
-            head = request_line(request.method, self._target) + self._lines.data
-        except ValueError as exc:
-            raise ProtocolError(f"the request is not valid HTTP/1.1: {exc}") from exc
-        try:
             set_timeout(connection.sock, self._timeout.write_timeout)
-            connection.send(head)
+            connection.send(self._head)
         except OSError as exc:
             return self._write_failure(exc)
-        if request._content == b"" and not self._lines.has_body:
+        if request._content == b"" and not (self._lines.chunked or self._lines.length):
             return None
         if self._lines.expects:
             if not self._is_expected():

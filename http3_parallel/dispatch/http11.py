@@ -6,15 +6,15 @@ The guarantees:
 
 1. *Nobody's line becomes another's*: nothing with a line break in it is sent as a part of a head.
 2. *Where a message ends is never guessed* (section 6.3). What leaves room for two opinions is
-   refused: lengths that differ, signs and spaces in a size, a coding that is not chunked last, a
+   refused: lengths that differ, a sign or a space before a size, a coding other than chunked, a
    control character in the head. What real servers send and is clear is taken: lines that end with
    a line feed alone, folded fields, no reason.
 3. *What is cut is an error*, wherever it is cut, unless only the connection's end tells the end.
    With TLS that end must be told too, by a close_notify (RFC 9112, section 9.8).
 4. *Nothing is endless, or larger than anyone needs*: see the limits below. Nothing is allocated
-   from what the peer merely claims.
+   here from what the peer merely claims.
 5. *How the bytes were cut on their way makes no difference.*
-6. *Nothing is read past the caller's back.* All reading is in `_receive`, one call of the socket's.
+6. *Nothing is read past the caller's back*: one call of the socket's, where there is to be waited.
    What came after the end of a message shows in `has_surplus`.
 
 Why not `http.client`, which was here before: its parser of fields is that of e-mail, and took a
@@ -161,11 +161,6 @@ class FieldLines(typing.NamedTuple):
     length: int | None
     closes: bool
     expects: bool
-
-    @property
-    def has_body(self) -> bool:
-        """Whether they announce one, which may be empty."""
-        return self.chunked or self.length is not None
 
     @classmethod
     def of(cls, fields: typing.Sequence[tuple[bytes, bytes]]) -> FieldLines:

@@ -18,11 +18,12 @@ from ..aborting import Abort
 from ..config import MAX_WORKERS, PoolLimits, SSLConfig, default_pool_limits
 from ..exceptions import HTTPError, ProtocolError, UnsupportedScheme
 from ..models import URL, Headers, Request, Response
+from ..models.references import LONGEST_HOST
 from .base import Context, Dispatcher
 from .body import ResponseBody, let_go
 from .connections import Connection, Route
 from .exchange import Exchange, Stale
-from .http11 import FieldLines
+from .http11 import FieldLines, request_line
 from .pool import ConnectionPool, Lease
 from .proxies import ProxyMap
 
@@ -32,7 +33,22 @@ _Fields = list[tuple[bytes, bytes]]
 
 #: For so many origins, how requests go there is remembered.
 _MAX_WAYS = 1024
-#: And the last field lines that went there, unless they have more bytes than this.
+#: And the last field lines that went there, unless they have other fields, which may be secret, or
+#: more bytes.
+_HARMLESS = frozenset(
+    {
+        b"accept",
+        b"accept-encoding",
+        b"accept-language",
+        b"cache-control",
+        b"connection",
+        b"content-length",
+        b"content-type",
+        b"host",
+        b"transfer-encoding",
+        b"user-agent",
+    }
+)
 _MAX_LINES = 4096
 
 
@@ -79,8 +95,8 @@ class _Way:
         try:
             lines = FieldLines.of(fields)
         except ValueError as exc:
-            raise ProtocolError(f"the request is not valid HTTP/1.1: {exc}") from exc
-        if len(lines.data) < _MAX_LINES:
+            raise _invalid(exc) from exc
+        if len(lines.data) < _MAX_LINES and _HARMLESS.issuperset([name for name, _ in given]):
             self._last = (given.copy(), lines)
         return lines
 
@@ -105,6 +121,10 @@ class NetworkDispatch(Dispatcher):
         proxies: typing.Mapping[str, str | None] | None = None,
         trust_env: bool = True,
     ) -> None:
+        # urllib3 is loaded here, not with this module, for which a start would wait; and not at the
+        # first connection: in a worker, where a fork would leave it half done in the child.
+        from . import urllib3_border  # noqa: F401
+
         self._limits = default_pool_limits(MAX_WORKERS) if limits is None else limits
         #: By process id: a forked child has a pool of its own.
         self._pools: dict[int, ConnectionPool[Connection]] = {}
@@ -114,8 +134,9 @@ class NetworkDispatch(Dispatcher):
 
     def send(self, request: Request, context: Context) -> Response:
         """
-        Return the response as soon as its head is there. One without a body has given its
-        connection back by then; the others do when their body has been read, or closed.
+        Return the response as soon as its head is there. One without a body, or whose body came
+        with the head and is not to be streamed, has given its connection back by then; the others
+        do when their body has been read, or closed.
         """
         url = request.url
         scheme, _, host, port, path, query, _ = url._parts
@@ -127,13 +148,18 @@ class NetworkDispatch(Dispatcher):
             target = f"{target}?{query}"
         lines = way.lines(request.headers.raw)
         try:
-            return self._attempt(request, context, way.route, target, lines, fresh=False)
+            head = request_line(request.method, target) + lines.data
+        except ValueError as exc:
+            raise _invalid(exc) from exc
+        try:
+            return self._attempt(request, context, way.route, head, lines, fresh=False)
         except Stale:
             context.abort.check()
         # Only once: the connection of this attempt is new, and so never stale.
-        return self._attempt(request, context, way.route, target, lines, fresh=True)
+        return self._attempt(request, context, way.route, head, lines, fresh=True)
 
     def close(self) -> None:
+        self._ways.clear()
         self._pool.close()
 
     @property
@@ -153,7 +179,9 @@ class NetworkDispatch(Dispatcher):
     def _find_way(self, url: URL, ssl: SSLConfig) -> _Way:
         if len(self._ways) >= _MAX_WAYS:
             self._ways.clear()
-        way = self._ways[url._parts[0], url._parts[2], url._parts[3]] = self._new_way(url, ssl)
+        way = self._new_way(url, ssl)
+        if len(url.host) <= LONGEST_HOST:  # the zone of an IPv6 address has no limit
+            self._ways[url._parts[0], url._parts[2], url._parts[3]] = way
         return way
 
     def _new_way(self, url: URL, ssl: SSLConfig) -> _Way:
@@ -182,7 +210,7 @@ class NetworkDispatch(Dispatcher):
         request: Request,
         context: Context,
         route: Route,
-        target: str,
+        head: bytes,
         lines: FieldLines,
         *,
         fresh: bool,
@@ -199,7 +227,7 @@ class NetworkDispatch(Dispatcher):
                 connection = self._connect(lease, route, context)
             else:
                 abort.blocked_on(connection.wake)
-            exchange = Exchange(request, target, lines, connection, context, reused, lease)
+            exchange = Exchange(request, head, lines, connection, context, reused, lease)
             reader = exchange.run()
             abort.phase = "reading the body"
             content: bytes | ResponseBody | None = None
@@ -241,6 +269,10 @@ class NetworkDispatch(Dispatcher):
         lease.connection = connection = Connection(route, self._trust_env)
         connection.open(context.abort, context.timeout.connect_timeout, context.timings)
         return connection
+
+
+def _invalid(reason: ValueError) -> ProtocolError:
+    return ProtocolError(f"the request is not valid HTTP/1.1: {reason}")
 
 
 def _drop(lease: Lease[Connection], abort: Abort) -> None:

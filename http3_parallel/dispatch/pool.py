@@ -317,6 +317,7 @@ class ConnectionPool(typing.Generic[C]):
 
     def _provide_locked(self, lease: Lease[C]) -> bool:
         """Give it a permit, with a connection to use, or to close, if there is one."""
+        lease.connection = None  # an interrupt may have left it with one that has no permit
         if not self._pop_newest_locked(lease):
             hard_limit = self._limits.hard_limit
             if hard_limit is not None and len(self._in_use) + len(self._idle) >= hard_limit:
@@ -332,13 +333,14 @@ class ConnectionPool(typing.Generic[C]):
         entries = self._idle_by_key.get(lease._key)
         if not entries:
             return False
-        # In this order, so that an interrupt in between leaves it counted.
+        # In this order, so that an interrupt in between leaves it counted, or in nobody's hands,
+        # but never in the hands of two.
         token, entry = entries.popitem()
-        lease.connection = entry.connection
-        lease._idle_since = entry.since
         if not entries:
             self._idle_by_key.pop(entry.key, None)
         self._idle.pop(token, None)
+        lease.connection = entry.connection
+        lease._idle_since = entry.since
         return True
 
     def _pop_locked(self, token: int, entry: _Idle[C]) -> None:

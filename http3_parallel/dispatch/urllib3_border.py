@@ -23,9 +23,11 @@ from __future__ import annotations
 import socket
 import typing
 
-import urllib3.connection
-import urllib3.util
+# By their names: where a Ctrl-C has struck in an import of urllib3, the next one need not put its
+# modules into each other.
+from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
 from urllib3.exceptions import SSLError
+from urllib3.util import Url
 
 if typing.TYPE_CHECKING:
     from .connections import Handshake, Opening, Route
@@ -52,11 +54,11 @@ class _Steps:
         self.opening = None
 
 
-class PlainConnection(_Steps, urllib3.connection.HTTPConnection):
+class PlainConnection(_Steps, HTTPConnection):
     """A connection without TLS."""
 
 
-class TLSConnection(_Steps, urllib3.connection.HTTPSConnection):
+class TLSConnection(_Steps, HTTPSConnection):
     """One with TLS: to the server, to a proxy, or to the one within the other."""
 
     def forget_opening(self) -> None:
@@ -87,7 +89,7 @@ def _new(
         if context is None:
             return PlainConnection(route.host, route.port)
         return TLSConnection(route.host, route.port, ssl_context=context, assert_hostname=False)
-    proxy_url = urllib3.util.Url(scheme=proxy.scheme, host=proxy.host, port=proxy.port)
+    proxy_url = Url(scheme=proxy.scheme, host=proxy.host, port=proxy.port)
     http: PlainConnection | TLSConnection
     if context is None:
         http = PlainConnection(proxy.host, proxy.port, proxy=proxy_url)
@@ -96,7 +98,7 @@ def _new(
             proxy.host,
             proxy.port,
             proxy=proxy_url,
-            proxy_config=urllib3.connection.ProxyConfig(
+            proxy_config=ProxyConfig(
                 ssl_context=proxy_context,
                 use_forwarding_for_https=False,
                 assert_hostname=False,

@@ -117,8 +117,8 @@ class ReceivedBody:
 
     def _drop(self) -> None:
         """Do not keep a body that has come with the head, and that nobody wants."""
-        if self._raw:
-            self._raw = self._content = None
+        if self._raw and self._content is None:
+            self._raw = None
 
     @property
     def is_closed(self) -> bool:

@@ -22,6 +22,7 @@ from ..exceptions import InvalidURL
 
 __all__ = [
     "DEFAULT_PORTS",
+    "LONGEST_HOST",
     "Parts",
     "build",
     "encodable",
@@ -52,6 +53,8 @@ _PCHAR = _UNRESERVED + _SUB_DELIMS + ":@"
 # 2.3.4), and makes the resolver of the standard library raise a UnicodeError.
 _HOST = r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?"
 LONGEST_HOST = 254  # 253 and the dot of the root
+#: Digits of a port, zeros in front included: Python makes no number of thousands of them.
+LONGEST_PORT = 20
 
 # The second group never matches: there is no userinfo in a plain URL.
 _PLAIN_ORIGIN = rf"(https?)://((?!))?({_HOST})(?::([0-9]{{1,4}}|[1-5][0-9]{{4}}))?"
@@ -182,6 +185,8 @@ def _check_port(port: str) -> None:
     significant = port.lstrip("0")
     if len(significant) > 5 or int(significant or 0) > 65535:
         raise InvalidURL("the URL's port is above 65535")
+    if len(port) > LONGEST_PORT:
+        raise InvalidURL("the URL's port has more digits than anyone needs")
 
 
 def _remove_dot_segments(path: str) -> str:

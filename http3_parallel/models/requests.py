@@ -13,6 +13,7 @@ from .decoding import ACCEPT_ENCODING
 from .headers import Headers, HeaderTypes
 from .multipart import RequestFiles
 from .queryparams import QueryParamTypes
+from .references import LONGEST_HOST
 from .urls import URL, URLTypes, without_password
 
 __all__ = ["BaseRequest", "Request"]
@@ -312,7 +313,9 @@ def _host_field(url: URL) -> tuple[bytes, bytes]:
     if len(_known_hosts) >= _MAX_KNOWN_HOSTS:
         _known_hosts.clear()
     scheme, _, host, port, *_ = url._parts
-    field = _known_hosts[scheme, host, port] = (b"host", url.host_header.encode("ascii"))
+    field = (b"host", url.host_header.encode("ascii"))
+    if len(host or "") <= LONGEST_HOST:  # the zone of an IPv6 address has no limit
+        _known_hosts[scheme, host, port] = field
     return field
 
 
