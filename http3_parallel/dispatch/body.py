@@ -22,8 +22,10 @@ __all__ = ["ResponseBody", "let_go"]
 #: 16 KiB. What has come is returned without waiting for more.
 READ_SIZE = 64 * 1024
 
-#: Bytes that are made room for at once where a body is read as a whole; then twice what is here.
-_FIRST_SIZE = 1024 * 1024
+#: Bytes that are made room for at first where a body is read as a whole; then so many times what is
+#: here, as far as the body goes. Few steps, since with each of them what is here is copied.
+_ROOM = 1024 * 1024
+_GROWTH = 16
 
 _In = typing.TypeVar("_In")
 _Out = typing.TypeVar("_Out")
@@ -143,23 +145,21 @@ class ResponseBody:
     def read_whole(self) -> bytes | None:
         """
         All that is left at once, as its pieces joined, with one copy of it in memory; None if its
-        length is not known. Memory is taken as bytes arrive, not as the server announces them.
+        length is not known. Room is made as bytes arrive, not as the server announces them.
         """
         self._check_process()
         with self._lock:
             length = self._reader.length
             if length is None or self._lease is None:
                 return None
-            size = min(length, _FIRST_SIZE)
-            # It takes these over, and gives them out in the end, without a copy. As long as
-            # nothing is written there, the system has no memory to find for them.
-            whole = io.BytesIO(bytes(size))
-            here = 0
+            whole, here = io.BytesIO(), 0
             while here < length:
-                if here == size:
-                    size = min(length, 2 * here)
-                    whole.seek(size - 1)
-                    whole.write(b"\0")
+                size = min(length, max(_ROOM, _GROWTH * here))
+                # It takes these zeros over, and gives them out in the end, without a copy. As long
+                # as nothing is written there, the system has no memory to find for them.
+                larger = io.BytesIO(bytes(size))
+                larger.write(whole.getbuffer())
+                whole = larger
                 with whole.getbuffer() as buffer:
                     while here < size:
                         # Released at once: an error refers to it, by its traceback.
