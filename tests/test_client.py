@@ -1135,7 +1135,7 @@ class Changing(http3.Dispatcher):
     def __init__(self, field: tuple[str, str], abortable: bool) -> None:
         self.network = http3_parallel.dispatch.NetworkDispatch()
         self.field = field
-        self.abortable = abortable  # type: ignore[misc]  # so it may be
+        self.abortable = abortable
 
     def send(self, request: http3.Request, context: http3.Context) -> http3.Response:
         response = self.network.send(request, context)
