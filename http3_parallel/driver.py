@@ -92,7 +92,8 @@ class Driver:
             self._response = None
             return response
         finally:
-            self._let_go()
+            if self._response is not None or self._steps is not None:
+                self._let_go()
 
     def _run_plain(self, policy: Policy) -> Response:
         """
@@ -260,11 +261,10 @@ class Driver:
         if response.request is None:
             response.request = request
         response.timings = timings
-        if timings.first_byte is None:
-            timings.mark("first_byte")
+        # What a dispatcher may have left out.
+        timings.mark("first_byte")
         if response._stream is None:
-            if timings.done is None:
-                timings.mark("done")
+            timings.mark("done")
         else:
             response._add_on_close(functools.partial(timings.mark, "done"))
         response.tag = self._tag

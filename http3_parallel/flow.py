@@ -56,14 +56,15 @@ __all__ = [
 class _Step:
     """Equal to another of its class with the same in it. Not dataclasses, which slow a start."""
 
-    __slots__: tuple[str, ...] = ()
+    __slots__ = ()
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and all(
-            getattr(self, name) == getattr(other, name) for name in self.__slots__
+            getattr(self, name) == getattr(other, name) for name in type(self).__slots__
         )
 
-    __hash__ = None  # type: ignore[assignment]  # nobody asks for it
+    def __hash__(self) -> int:
+        raise TypeError("a step is not hashable")
 
 
 class Send(_Step):
@@ -72,7 +73,7 @@ class Send(_Step):
     __slots__ = ("request",)
 
     def __init__(self, request: Request) -> None:
-        self.request = request
+        self.request: Request = request
 
 
 class Read(_Step):
@@ -81,7 +82,7 @@ class Read(_Step):
     __slots__ = ("response",)
 
     def __init__(self, response: Response) -> None:
-        self.response = response
+        self.response: Response = response
 
 
 class Discard(_Step):
@@ -90,14 +91,14 @@ class Discard(_Step):
     __slots__ = ("response",)
 
     def __init__(self, response: Response) -> None:
-        self.response = response
+        self.response: Response = response
 
 
 class Sleep(_Step):
     __slots__ = ("seconds",)
 
     def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+        self.seconds: float = seconds
 
 
 class Begin(_Step):
@@ -106,8 +107,8 @@ class Begin(_Step):
     __slots__ = ("auth", "request")
 
     def __init__(self, auth: Auth, request: Request) -> None:
-        self.auth = auth
-        self.request = request
+        self.auth: Auth = auth
+        self.request: Request = request
 
 
 class Next(_Step):
@@ -118,8 +119,8 @@ class Next(_Step):
     def __init__(
         self, steps: typing.Generator[Request | Share, typing.Any, None], value: typing.Any
     ) -> None:
-        self.steps = steps
-        self.value = value
+        self.steps: typing.Generator[Request | Share, typing.Any, None] = steps
+        self.value: typing.Any = value
 
 
 Step = typing.Union[Send, Read, Discard, Sleep, Begin, Next, Share]

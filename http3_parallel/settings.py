@@ -170,7 +170,10 @@ class Defaults:
     ) -> tuple[Request, Settings]:
         """The request and its settings. Raises `InvalidURL`, `TypeError`, `ValueError`."""
         try:
-            request, settings = self._build_and_settle(method, url, **options)
+            if options or self.base_url is not None or self._has_params or self.headers.raw:
+                request, settings = self._build_and_settle(method, url, **options)
+            else:
+                request, settings = self._request_class(method, url), self._defaults
             if request.url._parts[0] not in ("http", "https"):
                 raise UnsupportedScheme(
                     f"cannot request a URL with the scheme {request.url.scheme!r}: only http and "

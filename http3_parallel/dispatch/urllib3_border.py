@@ -63,7 +63,7 @@ class TLSConnection(_Steps, HTTPSConnection):
 
     def forget_opening(self) -> None:
         super().forget_opening()
-        self.ssl_context = self.proxy_config = None
+        vars(self).update(ssl_context=None, proxy_config=None)
 
 
 def new_connection(
