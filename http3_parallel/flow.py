@@ -59,8 +59,9 @@ class _Step:
     __slots__ = ()
 
     def __eq__(self, other: object) -> bool:
+        names: tuple[str, ...] = type(self).__slots__
         return type(self) is type(other) and all(
-            getattr(self, name) == getattr(other, name) for name in type(self).__slots__
+            getattr(self, name) == getattr(other, name) for name in names
         )
 
     def __hash__(self) -> int:
