@@ -160,8 +160,29 @@ def test_a_large_body_is_held_once(chunked: bool) -> None:
         finally:
             tracemalloc.stop()
         assert response.content == body
-    # Where memory grows, it is the system that moves it; tracemalloc counts both places.
+    # What is here is copied into a larger place a few times. Where chunks are put together, it is
+    # the system that moves them; tracemalloc counts both places.
     assert peak < (2.3 if chunked else 1.6) * size
+
+
+def test_a_stream_takes_little_memory_however_long_it_is() -> None:
+    block = bytes(MIB)
+
+    def serve(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (64 * MIB))
+        for _ in range(64):
+            peer.send(block)
+
+    with RawServer(serve) as server, http3.Client() as client:
+        tracemalloc.start()
+        try:
+            total = sum(map(len, client.get(server.url, stream=True).stream()))
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert total == 64 * MIB
+    assert peak < 4 * MIB
 
 
 def test_a_large_body_larger_than_the_limit_is_not_read() -> None:

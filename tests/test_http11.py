@@ -280,6 +280,7 @@ REFUSED: dict[str, tuple[bytes, type[Exception]]] = {
     "a huge chunk, padded": (CHUNKED + b"0" * 9 + b"1" * 16 + b"\r\nhello\r\n", BadMessage),
     "padding without an end": (CHUNKED + b"0" * 5_000, OversizedMessage),
     "a long chunk": (CHUNKED + b"4\r\nhello\r\n0\r\n\r\n", BadMessage),
+    "a chunk's end without a carriage return": (CHUNKED + b"5\r\nhello\n0\r\n\r\n", BadMessage),
     "many fields": (OK + b"X: y\r\n" * 101 + b"\r\n", OversizedMessage),
     "a long line": (OK + b"X: " + b"y" * 70_000, OversizedMessage),
     "a long line that ends": (OK + b"X: " + b"y" * 70_000 + b"\r\n\r\n", OversizedMessage),
@@ -503,6 +504,29 @@ def test_the_fields_of_a_request_say_how_it_ends(
 
 def test_the_limits_are_those_that_the_documentation_names() -> None:
     assert (http11.MAX_HEAD, http11.MAX_FIELDS, http11.MAX_INTERIM) == (256 * 1024, 100, 32)
+    assert (http11.MAX_LINE, http11.MAX_TRAILERS) == (64 * 1024, 64 * 1024)
+    assert http11.MAX_CHUNK_LINE == 4096
+
+
+def test_the_largest_sizes_are_taken() -> None:
+    reader = ResponseReader(Script([OK + b"Content-Length: " + b"9" * 18 + b"\r\n\r\n"]), "GET")
+    reader.begin()
+    assert reader.length == 10**18 - 1
+    with pytest.raises(TruncatedMessage):
+        read(CHUNKED + b"f" * 15 + b"\r\nx")
+
+
+def test_a_look_takes_what_has_come_and_loses_nothing() -> None:
+    answer = OK + b"Content-Length: 2\r\n\r\nok"
+    pieces = [
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 x\r\n",
+        b"\r\n" + answer[:20],
+        answer[20:],
+    ]
+    reader = ResponseReader(Script(pieces), "POST")
+    assert [reader.look() for _ in pieces] == [False, False, True]
+    reader.begin()
+    assert (reader.status, reader.take_whole()) == (200, b"ok")
 
 
 def test_lines_that_may_be_secret_are_not_remembered() -> None:

@@ -537,6 +537,51 @@ def test_an_answer_of_a_server_that_stops_reading_is_the_result(net: Net) -> Non
         assert net.open_count == 0
 
 
+def test_an_early_answer_ends_the_upload_though_the_server_goes_on_reading(net: Net) -> None:
+    answered = threading.Event()
+
+    def refuse(peer: Peer) -> None:
+        peer.read_head()
+        peer.send(b"HTTP/1.1 103 x\r\n\r\nHTTP/1.1 413 x\r\nContent-Length: 3\r\n\r\nbig")
+        answered.set()
+        peer.wait_closed()
+
+    def body() -> typing.Iterator[bytes]:
+        yield b"x"
+        assert answered.wait(PATIENCE)
+        while True:
+            yield b"x"
+
+    with RawServer(refuse) as server:
+        response = net.send(server.url, "POST", data=body())
+        assert (response.status_code, response.read()) == (413, b"big")
+        assert net.open_count == 0
+        assert server.wait_all_closed()
+
+
+def test_an_interim_answer_does_not_end_the_upload(net: Net) -> None:
+    hinted = threading.Event()
+
+    def hint(peer: Peer) -> None:
+        request = peer.read_head()
+        assert request is not None
+        peer.send(b"HTTP/1.1 103 x\r\nLink: a\r\n\r\nHTTP/1.1 2")
+        hinted.set()
+        peer.read_body(request)
+        peer.send(b"00 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    def body() -> typing.Iterator[bytes]:
+        yield b"one"
+        assert hinted.wait(PATIENCE)
+        yield b"two"
+        yield b"three"
+
+    with RawServer(hint) as server:
+        assert net.get(server.url, "POST", data=body()) == b"ok"
+        assert [request.body for request in server.requests] == [b"onetwothree"]
+        assert net.idle_count == 1
+
+
 def test_the_body_of_an_early_answer_has_the_whole_read_timeout(
     net: Net, monkeypatch: pytest.MonkeyPatch
 ) -> None:

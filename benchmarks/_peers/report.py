@@ -75,7 +75,7 @@ class PeerResults(results.Results):
         plain = measured.get(OURS, {}).get("cpu")
         rows = []
         for client, row in sorted(measured.items(), key=lambda item: item[1]["cpu"]):
-            added = "" if plain is None else f"{(row['cpu'] - plain) * 1e6:+.0f}"
+            added = "" if plain is None else f"{round((row['cpu'] - plain) * 1e6):+d}"
             rows.append(
                 [client, f"{row['cpu'] * 1e6:.0f}", added, _ratio(row, OURS), f"{row['rate']:,.0f}"]
             )

@@ -35,7 +35,7 @@ class Scenario(typing.NamedTuple):
     order: str = "cpu"
 
     def describe(self) -> str:
-        parts = [f"{self.requests:,} requests", f"{self.at_once} at a time"]
+        parts = [f"{self.requests:,} requests", f"{self.block or self.at_once} at a time"]
         if self.block:
             parts[0] = f"{self.requests // self.block:,} blocks of {self.block} requests"
         if self.outstanding:

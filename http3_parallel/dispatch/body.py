@@ -26,6 +26,8 @@ READ_SIZE = 64 * 1024
 #: here, as far as the body goes. Few steps, since with each of them what is here is copied.
 _ROOM = 1024 * 1024
 _GROWTH = 16
+#: Beyond so many bytes, no more than twice what is here.
+_MOST_ROOM = 256 * _ROOM
 
 _In = typing.TypeVar("_In")
 _Out = typing.TypeVar("_Out")
@@ -154,7 +156,8 @@ class ResponseBody:
                 return None
             whole, here = io.BytesIO(), 0
             while here < length:
-                size = min(length, max(_ROOM, _GROWTH * here))
+                more = min(_GROWTH * here, here + _MOST_ROOM)
+                size = min(length, max(_ROOM, 2 * here, more))
                 # It takes these zeros over, and gives them out in the end, without a copy. As long
                 # as nothing is written there, the system has no memory to find for them.
                 larger = io.BytesIO(bytes(size))

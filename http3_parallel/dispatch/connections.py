@@ -303,6 +303,10 @@ class Connection:
             data = memoryview(data)[count:]
         sock.sendall(data)
 
+    def has_answer(self) -> bool:
+        """Whether there is something to read, without TLS: a record of that may be half there."""
+        return self._is_plain and bool(self._is_readable())
+
     def is_usable(self) -> bool:
         """
         Whether it is open and silent: an idle connection that can be read from was closed by

@@ -32,6 +32,7 @@ from ..models import Request
 from .base import Context
 from .connections import Connection
 from .http11 import (
+    BadMessage,
     BadStatusLine,
     Disconnected,
     FieldLines,
@@ -151,12 +152,22 @@ class Exchange:
             except OSError as exc:
                 return self._write_failure(exc)
         for piece in self._pieces():
+            if connection.has_answer() and self._is_answered():
+                return None
             try:
                 connection.send(piece)
             except OSError as exc:
                 return self._write_failure(exc)
             self._abort.check()
         return None
+
+    def _is_answered(self) -> bool:
+        """Whether the server has its answer before it has the whole request (RFC 9112, 9.5)."""
+        try:
+            return self._reader.look()
+        except (OSError, BadMessage, TruncatedMessage):
+            self._abort.check()
+            return False  # sending will fail, or reading will again
 
     def _is_expected(self) -> bool:
         """Whether the server wants the body: it says so, or says nothing for a while."""

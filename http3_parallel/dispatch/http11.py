@@ -272,6 +272,17 @@ class ResponseReader:
                 return True
         return False
 
+    def look(self) -> bool:
+        """
+        Take what has come, at most one call of the socket's. Returns whether the head of the final
+        response is here by now; what is there of it is kept for `begin`.
+        """
+        self._receive_head()
+        while _HEAD_END.search(self._buffer, self._place):
+            if self._read_message():
+                return True
+        return False
+
     def _read_message(self) -> bool:
         """The head of one. Returns whether it is the final response."""
         head, fields_at = self._read_head()
@@ -405,6 +416,7 @@ class ResponseReader:
                 self.will_close = b"close" in _elements(connection)
         else:
             options = [] if connection is None else _elements(connection)
+            # The field of that name alone says so too, as servers older than the option have it.
             stays = b"keep-alive" in options or b"keep-alive" in fields
             self.will_close = b"close" in options or not stays
         coding = fields.get(b"transfer-encoding")

@@ -2,7 +2,7 @@
 urllib3's connection classes, with their steps replaced by ours: where urllib3 is used, and nowhere
 else.
 
-What of urllib3 and `http.client` is used beyond their documented interfaces, each with a test in
+What of urllib3 is used beyond its documented interface, each with a test in
 ``tests/test_urllib3_border.py``:
 
 * ``urllib3.connection.HTTPConnection._new_conn()`` is called by ``connect()`` to open the
