@@ -422,8 +422,10 @@ def torture(
 
 #: Those of TLS, and one that is the system's alone.
 OF_TLS = ("bad record", "ragged end")
+#: What takes the same ways as another, but for one of them.
+SLOW = ("put", "streamed chunks", "upload, not polled", "tls, upload", "tls, streamed")
 CASES = [
-    (kind, name)
+    pytest.param(kind, name, marks=[pytest.mark.slow] if kind in SLOW else [])
     for kind in KINDS
     for name in FAULTS
     if name not in (("unreachable",) if KINDS[kind].tls else OF_TLS)
