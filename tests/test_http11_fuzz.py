@@ -37,7 +37,7 @@ EXAMPLES = os.environ.get("WIRE_EXAMPLES")
 #: The same examples each time, so that a run never fails for what another one did not see.
 BOUNDED = settings(
     derandomize=EXAMPLES is None,
-    max_examples=int(EXAMPLES or 600),
+    max_examples=int(EXAMPLES or 1_500),
     database=None,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
