@@ -315,7 +315,7 @@ def _ends_connection(message: Message, method: str) -> bool:
     """What RFC 9112, sections 6.1 and 9.3, do not let stay open."""
     words: dict[bytes, list[bytes]] = {}
     for name, value in message.fields:
-        values = [word.strip() for word in value.lower().split(b",")]
+        values = [word.strip(b" \t") for word in value.lower().split(b",")]
         words.setdefault(name.lower(), []).extend(values)
     options = words.get(b"connection", [])
     if b"close" in options:
