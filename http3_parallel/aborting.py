@@ -5,9 +5,9 @@ The guarantees:
 
 1. *After* `Abort.abort()` *returns, the aborted thread is awake, or will not block*: it was
    woken from what it waited on, and every later wait of the same request raises at once.
-2. *Who was not aborted is never disturbed.* A wake-up can only reach what is registered at
-   that moment, and `release()` takes it back before a socket changes hands: both happen
-   under the handle's lock.
+2. *Who was not aborted is never disturbed.* A wake-up can only reach what is registered, or was
+   until the same thread registered something else; and `release()` takes it back before a socket
+   changes hands: both happen under the handle's lock.
 3. *The flag is set first.* Cancelling can look like success (an aborted reader sees a clean
    end of the body), so whoever reads must `check()` after each read and before believing it.
 4. *A wait can be interrupted by a signal, soon, and without leaving anything locked.* All waits
@@ -116,7 +116,7 @@ class Abort:
         self.phase: str = "starting"
         #: Code of the user's that is left to be called once the request has ended. Its thread
         #: does, when nobody waits for it any more.
-        self.after: list[typing.Callable[[], object]] = []
+        self.after: typing.Sequence[typing.Callable[[], object]] = ()
 
     @property
     def aborted(self) -> bool:
@@ -161,9 +161,10 @@ class Abort:
         From now until `release()`, an abort calls `wake`. It runs in the aborting thread and
         must neither block nor raise. Replaces what was registered before.
         """
-        with self._lock:
-            self._wake = wake
-        self.check()
+        # Without the lock: who aborts sets the flag first, and looks here after that.
+        self._wake = wake
+        if self._error is not None:
+            raise self._error()
 
     def release(self) -> None:
         """
@@ -172,7 +173,8 @@ class Abort:
         """
         with self._lock:
             self._wake = None
-        self.check()
+        if self._error is not None:
+            raise self._error()
 
     @contextlib.contextmanager
     def user_code(self) -> typing.Iterator[None]:

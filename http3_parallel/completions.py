@@ -130,13 +130,16 @@ class Completions:
         signal = Signal()
         try:
             with block.lock:
-                handle._waiters.append(signal)
+                waiters = handle._waiters
+                if waiters is None:
+                    waiters = handle._waiters = []
+                waiters.append(signal)
                 self.remove(handle)
             if handle._state not in ENDED:
                 block.wait(signal, timeout)
         finally:
             with block.lock:
-                _forget(signal, handle._waiters)
+                _forget(signal, handle._waiters or [])
                 if handle._state not in ENDED and not handle._waiters:
                     self.add(handle)  # the claim is given back
         if handle._state not in ENDED:

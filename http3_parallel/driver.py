@@ -9,10 +9,23 @@ import time
 import typing
 
 from .auth import AuthSteps, Share
-from .dispatch import Context, Dispatcher
+from .dispatch import Context, Dispatcher, NetworkDispatch
 from .exceptions import HTTPError
-from .flow import Begin, Discard, Next, Read, Send, Sleep, Step
-from .hooks import Hooks
+from .flow import (
+    Begin,
+    Discard,
+    Flow,
+    Next,
+    Policy,
+    Read,
+    Send,
+    Sleep,
+    Step,
+    is_final,
+    is_plain,
+    run,
+)
+from .hooks import NO_HOOKS, Hooks
 from .models import Request, Response
 
 __all__ = ["Driver", "Reception"]
@@ -27,7 +40,7 @@ _DISCARD_SECONDS = 0.5
 class Reception(typing.NamedTuple):
     """What is done about each message, the same for all requests of a client."""
 
-    hooks: Hooks = Hooks()
+    hooks: Hooks = NO_HOOKS
     max_response_size: int | None = None
     default_encoding: str | None = None
 
@@ -43,6 +56,7 @@ class Driver:
     __slots__ = (
         "_context",
         "_dispatcher",
+        "_has_begun",
         "_reception",
         "_request",
         "_response",
@@ -63,24 +77,54 @@ class Driver:
         self._request = request
         self._tag = tag
         self._reception = reception
+        # Whether there was an exchange before, of which the timings are.
+        self._has_begun = False
         #: What is in hand.
         self._response: Response | None = None
         self._steps: AuthSteps | None = None
 
-    def run(self, flow: typing.Generator[Step, typing.Any, Response]) -> Response:
+    def run(self, policy: Policy) -> Response:
         try:
-            response = self._run(flow)
+            if is_plain(self._request, policy):
+                response = self._run_plain(policy)
+            else:
+                response = self._run(run(self._request, policy), None)
             self._response = None
             return response
         finally:
-            self._let_go()
-            # What is raised refers to this frame: it must not refer back.
-            del flow
+            if self._response is not None or self._steps is not None:
+                self._let_go()
 
-    def _run(self, flow: typing.Generator[Step, typing.Any, Response]) -> Response:
-        resume: typing.Callable[[typing.Any], Step] = flow.send
-        argument: typing.Any = None
+    def _run_plain(self, policy: Policy) -> Response:
+        """
+        As `_run`, where the first step is known: if that is the last one too, as it mostly is, no
+        flow is needed.
+        """
+        request = self._request
+        came: list[Response | Exception] = []
         try:
+            response = self._send(request)
+            if is_final(response, policy):
+                if not (policy.stream or response._is_plain):
+                    self._read(response)
+                response.history = []
+                return response
+            came.append(response)
+            del response
+        except Exception as error:
+            came[:] = [self._to_throw(error, Send(request))]
+        flow = run(request, policy)
+        next(flow)
+        # What is raised from here on refers to this frame: it must not refer back.
+        return self._run(flow, came.pop())
+
+    def _run(self, flow: Flow, came: Response | Exception | None) -> Response:
+        """`came`: what did of the step that `flow` is at, if it has begun."""
+        argument: typing.Any = came
+        resume: typing.Callable[[typing.Any], Step]
+        resume = flow.throw if isinstance(came, Exception) else flow.send
+        try:
+            del came
             while True:
                 try:
                     step = resume(argument)
@@ -89,13 +133,20 @@ class Driver:
                 try:
                     argument, resume = self._perform(step), flow.send
                 except Exception as error:
-                    if not self._is_of_this_request(error, step):
-                        self._add_note(error, step)
-                        raise
-                    self._complete(error)
-                    argument, resume = error, flow.throw
+                    argument, resume = self._to_throw(error, step), flow.throw
         finally:
             del argument, resume, flow
+
+    def _to_throw(self, error: Exception, step: Step) -> Exception:
+        """What the flow is to know of it; or else it is raised."""
+        try:
+            if not self._is_of_this_request(error, step):
+                self._add_note(error, step)
+                raise error
+            self._complete(error)
+            return error
+        finally:
+            del error
 
     def _let_go(self) -> None:
         """Close what is in hand. What that raises is nobody's: something else is, or nothing."""
@@ -112,7 +163,7 @@ class Driver:
             return
         abort = self._context.abort
         if not abort.begin_user_code():
-            abort.after.append(steps.close)
+            abort.after = [*abort.after, steps.close]
             return
         try:
             with contextlib.suppress(Exception):
@@ -121,10 +172,10 @@ class Driver:
             abort.end_user_code()
 
     def _perform(self, step: Step) -> typing.Any:
-        abort = self._context.abort
-        abort.blame_user(None)  # for what may be gone, and another exception in its place
         if isinstance(step, Send):
             return self._send(step.request)
+        abort = self._context.abort
+        abort.blame_user(None)  # for what may be gone, and another exception in its place
         if isinstance(step, Read):
             return self._read(step.response)
         if isinstance(step, Discard):
@@ -152,7 +203,11 @@ class Driver:
             return function()
 
     def _send(self, request: Request) -> Response:
+        self._context.abort.blame_user(None)  # see `_perform`
         hooks = self._reception.hooks
+        if hooks is NO_HOOKS:
+            self._request = request
+            return self._exchange(request)
         telling = _Telling()
         try:
             self._request = request
@@ -161,6 +216,7 @@ class Driver:
             telling.begun = True
             response = self._exchange(request)
             if hooks.response:
+                response._is_bare = False  # they may change it
                 with self._context.abort.user_code():
                     telling.done = True
                     self._call_all(hooks.response, response)
@@ -187,35 +243,56 @@ class Driver:
 
     def _exchange(self, request: Request) -> Response:
         context = self._context
-        context.timings = timings = context.timings._for_exchange()
+        if self._has_begun:
+            context.timings = context.timings._for_exchange()
+        self._has_begun = True
+        timings = context.timings
         context.abort.phase = "waiting for the dispatcher"
+        if self._dispatcher.abortable:
+            response = self._dispatcher.send(request, context)
+        else:
+            response = self._foreign_response(request)
+        if not isinstance(response, Response):
+            name = type(self._dispatcher).__name__
+            raise TypeError(f"{name}.send() returns a Response, not {type(response).__name__}")
+        self._response = response
+        if type(self._dispatcher) is not NetworkDispatch:
+            response._is_bare = False  # as it came it may have been; it has been elsewhere since
+        if response.request is None:
+            response.request = request
+        response.timings = timings
+        # What a dispatcher may have left out.
+        timings.mark("first_byte")
+        if response._stream is None:
+            timings.mark("done")
+        else:
+            response._add_on_close(functools.partial(timings.mark, "done"))
+        response.tag = self._tag
+        response._max_size = self._reception.max_response_size
+        response._default_encoding = self._reception.default_encoding
+        return response
+
+    def _foreign_response(self, request: Request) -> Response:
+        """Of a dispatcher of the user's."""
         returned: list[Response] = []
         try:
-            self._dispatched(lambda: returned.append(self._dispatcher.send(request, context)))
+            with self._context.abort.user_code():
+                returned.append(self._dispatcher.send(request, self._context))
         except BaseException:
             # Aborted while code of the user's ran, which answered all the same.
             for unwanted in returned:
                 if isinstance(unwanted, Response):
                     unwanted.close()
             raise
-        self._response = response = returned.pop()
-        if not isinstance(response, Response):
-            self._response = None
-            name = type(self._dispatcher).__name__
-            raise TypeError(f"{name}.send() returns a Response, not {type(response).__name__}")
-        if response.request is None:
-            response.request = request
-        timings.mark("first_byte")
-        response.timings = timings
-        response._add_on_close(functools.partial(timings.mark, "done"))
-        response.tag = self._tag
-        response._max_size = self._reception.max_response_size
-        response._default_encoding = self._reception.default_encoding
-        return response
+        return returned.pop()
 
     def _read(self, response: Response) -> None:
         try:
-            self._dispatched(response.read)
+            if response.is_closed or self._dispatcher.abortable:
+                response.read()
+            else:
+                with self._context.abort.user_code():
+                    response.read()
         except Exception as error:
             self._failed(error)
             raise
@@ -252,7 +329,8 @@ class Driver:
             error.request = self._request  # as it was sent, not as it was submitted
         self._complete(error)
         if not abort.begin_user_code():
-            abort.after += [functools.partial(hook, error) for hook in hooks.error]
+            late = [functools.partial(hook, error) for hook in hooks.error]
+            abort.after = [*abort.after, *late]
             return
         try:
             self._call_all(hooks.error, error)
@@ -273,7 +351,8 @@ class Driver:
             self._context.abort.check()
         finally:
             response.close()
-            response._drop()
+            if type(self._dispatcher) is NetworkDispatch:
+                response._drop()
 
     def _complete(self, error: Exception) -> None:
         if isinstance(error, HTTPError):

@@ -9,7 +9,6 @@ compared, since not every fork runs Python's hooks.
 from __future__ import annotations
 
 import contextvars
-import datetime
 import functools
 import logging
 import os
@@ -22,7 +21,7 @@ from .config import PoolLimits, check_seconds, default_pool_limits
 from .dispatch import Context, Dispatcher, NetworkDispatch
 from .driver import Driver
 from .exceptions import ClientClosed, HTTPError, WorkersUnavailable
-from .flow import follow, run
+from .flow import follow
 from .models import Cookies, Request, Response, Timings, URLTypes
 from .settings import Defaults, Settings
 from .workers import Registry, Workers, guarded_all
@@ -134,9 +133,9 @@ class ClientEngine:
         """
         if not settings.policy.keep_cookies:
             settings = settings._replace(policy=settings.policy.with_own_cookies())
-        timings = Timings(submitted)
-        timings.mark("queued")
         started = time.perf_counter()
+        timings = Timings(submitted)
+        timings.mark("queued", started)
         driver = Driver(
             self._dispatcher,
             Context(
@@ -151,7 +150,7 @@ class ClientEngine:
             self._defaults.reception,
         )
         try:
-            response = driver.run(run(request, settings.policy))
+            response = driver.run(settings.policy)
         except Exception as error:
             if _logger.isEnabledFor(logging.DEBUG):
                 _logger.debug(
@@ -164,7 +163,7 @@ class ClientEngine:
                     error.message if isinstance(error, HTTPError) else "...",
                 )
             raise
-        response.elapsed = datetime.timedelta(seconds=time.perf_counter() - started)
+        response._elapsed = time.perf_counter() - started
         if not settings.policy.allow_redirects and response.is_redirect:
             response._follow = _Followable(self, request, settings)
         if _logger.isEnabledFor(logging.DEBUG) and response.request is not None:
@@ -173,7 +172,7 @@ class ClientEngine:
                 response.request.method,
                 response.request.url.redacted,
                 response.status_code,
-                response.elapsed.total_seconds(),
+                response._elapsed,
             )
         return response
 
@@ -215,11 +214,12 @@ class ClientEngine:
             if timer is not None:
                 timer.cancel()
             del response
-            after, abort.after = abort.after, []  # it may refer to the error
-            if context is not None:
-                after = [functools.partial(context.run, function) for function in after]
-            guarded_all(after)
-            del after
+            if abort.after:
+                after, abort.after = abort.after, ()  # it may refer to the error
+                if context is not None:
+                    after = [functools.partial(context.run, function) for function in after]
+                guarded_all(after)
+                del after
 
     def following(
         self, request: Request, response: Response, settings: Settings

@@ -46,6 +46,8 @@ class Parallel(RequestMethods[PendingResponse]):
         `timeout`, `deadline`, `stream`, `allow_redirects`, `verify`, `cert`, `tag`; the class
         tells what each is.
         """
+        if not options:
+            return self._block.request(self._completions, method, url, options)
         tag = options.pop("tag", None)
         deadline = check_seconds("deadline", options.pop("deadline", None))
         return self._block.request(

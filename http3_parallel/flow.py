@@ -12,6 +12,7 @@ another.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import typing
 
 from .auth import Auth, Share, find_auth
@@ -46,50 +47,81 @@ __all__ = [
     "Sleep",
     "Step",
     "follow",
+    "is_final",
+    "is_plain",
     "run",
 ]
 
 
-@dataclasses.dataclass(frozen=True)
-class Send:
+class _Step:
+    """Equal to another of its class with the same in it. Not dataclasses, which slow a start."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        names: tuple[str, ...] = type(self).__slots__
+        return type(self) is type(other) and all(
+            getattr(self, name) == getattr(other, name) for name in names
+        )
+
+    def __hash__(self) -> int:
+        raise TypeError("a step is not hashable")
+
+
+class Send(_Step):
     """Make this exchange; the response is sent back when its head is there."""
 
-    request: Request
+    __slots__ = ("request",)
+
+    def __init__(self, request: Request) -> None:
+        self.request: Request = request
 
 
-@dataclasses.dataclass(frozen=True)
-class Read:
+class Read(_Step):
     """Read this body to its end."""
 
-    response: Response
+    __slots__ = ("response",)
+
+    def __init__(self, response: Response) -> None:
+        self.response: Response = response
 
 
-@dataclasses.dataclass(frozen=True)
-class Discard:
+class Discard(_Step):
     """This body is of no interest; the connection may be."""
 
-    response: Response
+    __slots__ = ("response",)
+
+    def __init__(self, response: Response) -> None:
+        self.response: Response = response
 
 
-@dataclasses.dataclass(frozen=True)
-class Sleep:
-    seconds: float
+class Sleep(_Step):
+    __slots__ = ("seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds: float = seconds
 
 
-@dataclasses.dataclass(frozen=True)
-class Begin:
+class Begin(_Step):
     """Have the auth, which may be code of the user's, make its generator; that is sent back."""
 
-    auth: Auth
-    request: Request
+    __slots__ = ("auth", "request")
+
+    def __init__(self, auth: Auth, request: Request) -> None:
+        self.auth: Auth = auth
+        self.request: Request = request
 
 
-@dataclasses.dataclass(frozen=True)
-class Next:
+class Next(_Step):
     """Advance a generator that may run code of the user's; what it yields is sent back."""
 
-    steps: typing.Generator[Request | Share, typing.Any, None]
-    value: typing.Any
+    __slots__ = ("steps", "value")
+
+    def __init__(
+        self, steps: typing.Generator[Request | Share, typing.Any, None], value: typing.Any
+    ) -> None:
+        self.steps: typing.Generator[Request | Share, typing.Any, None] = steps
+        self.value: typing.Any = value
 
 
 Step = typing.Union[Send, Read, Discard, Sleep, Begin, Next, Share]
@@ -118,6 +150,11 @@ class Policy:
     gone: frozenset[str] = frozenset()
     foreign: bool = False
 
+    @functools.cached_property
+    def adds_nothing(self) -> bool:
+        """Whether nothing but cookies of a store can be added to a request."""
+        return self.auth is None and not (self.fresh or self.gone)
+
     def without_merging(self) -> Policy:
         return dataclasses.replace(self, merge_cookies=False)
 
@@ -142,6 +179,30 @@ class Policy:
         return dataclasses.replace(
             self, fresh=(self.fresh - gone) | fresh, gone=(self.gone - fresh) | gone
         )
+
+
+def is_plain(request: Request, policy: Policy) -> bool:
+    """Whether the first step of `run` is to send `request` as it is."""
+    own, store = request._cookies, policy.cookies
+    return (
+        policy.adds_nothing
+        and request.url._parts[1] is None
+        and (own is None or own._is_empty)
+        and (store is None or store._is_empty or not policy.merge_cookies)
+    )
+
+
+def is_final(response: Response, policy: Policy) -> bool:
+    """Whether nothing follows from the response to the first step, except that it may be read."""
+    status = response.status_code
+    retries = policy.retries
+    return (
+        not (retries.total and status in retries.statuses)
+        and not (300 <= status < 400 and policy.allow_redirects)
+        and (
+            response._is_bare or policy.cookies is None or not response.headers._has(b"set-cookie")
+        )
+    )
 
 
 def run(request: Request, policy: Policy) -> Flow:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from .models import Request, Response
 
-__all__ = ["EventHooks", "Hooks"]
+__all__ = ["NO_HOOKS", "EventHooks", "Hooks"]
 
 RequestHook = typing.Callable[[Request], object]
 ResponseHook = typing.Callable[[Response], object]
@@ -47,7 +47,7 @@ class Hooks(typing.NamedTuple):
     def of(cls, hooks: EventHooks | None) -> Hooks:
         """Raises `TypeError` and `ValueError` for what are none."""
         if hooks is None:
-            return _NONE
+            return NO_HOOKS
         if not isinstance(hooks, Mapping):
             raise TypeError(f"event_hooks is a dict of lists, not {type(hooks).__name__}")
         unknown = hooks.keys() - set(cls._fields)
@@ -71,4 +71,4 @@ def _functions(event: str, listed: object) -> tuple[typing.Any, ...]:
     return functions
 
 
-_NONE = Hooks()
+NO_HOOKS = Hooks()

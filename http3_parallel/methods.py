@@ -145,7 +145,7 @@ class RequestMethods(typing.Generic[T_co]):
         return self.request("DELETE", url, **options)
 
     def _without_body(self, method: str, url: URLTypes, options: Options) -> T_co:
-        if options.keys() & _BODY:
+        if options and options.keys() & _BODY:
             raise TypeError(
                 f"{method.lower()}() takes no body; request({method!r}, ...) does, if you mean it"
             )

@@ -129,7 +129,7 @@ class PendingResponse:
         self._expires: float | None = None
         self._timer: Timer | None = None
         # Those who wait in get_response(). While there are any, the handle is claimed.
-        self._waiters: list[Signal] = []
+        self._waiters: list[Signal] | None = None
         self._future: HandleFuture | None = None
 
     @property
@@ -195,9 +195,10 @@ class PendingResponse:
         self._block.expire_handle(self)
 
     def _wake(self) -> None:
-        for signal in self._waiters:
-            signal.set()
-        self._waiters.clear()
+        waiters, self._waiters = self._waiters, None
+        if waiters is not None:
+            for signal in waiters:
+                signal.set()
 
     def _deadline_error(self) -> HTTPError:
         doing = "it waited in line" if self._abort is None else self._abort.phase

@@ -150,31 +150,19 @@ class Running:
             )
         except BaseException as raised:
             error = _without_locals(raised)
+        after: list[typing.Callable[[], object]] = []
+        if abort.after:
+            after += [functools.partial(context.run, function) for function in abort.after]
+            abort.after = ()  # it may refer to the error, and that to the abort
         try:
-            self._complete(handle, abort, response, error)
+            self._complete(handle, abort, response, error, after)
         finally:
-            after: list[typing.Callable[[], object]] = [
-                functools.partial(context.run, function) for function in abort.after
-            ]
-            abort.after = []  # it may refer to the error, and that to the abort
             # The frames of an error's traceback refer to this one, and it to what it has in hand.
             del request, response, error, context, settings
-            with self.lock:
-                future = handle._future
-                if future is not None or after:
-                    self._calling_back.add(handle)
-                self._executing.discard(handle)
-                if handle._place is not None:
-                    self._line.done(handle._place)
-                handle._abort = None
-                for signal in self._drained:
-                    signal.set()
-                self._drained.clear()
-            if future is not None:
-                after.insert(0, future.follow)
             self._notify()
-            guarded_all(after)
-            self._calling_back.discard(handle)
+            if after:
+                guarded_all(after)
+                self._calling_back.discard(handle)
             del handle, after, abort
 
     def _complete(
@@ -183,25 +171,54 @@ class Running:
         abort: Abort,
         response: Response | None,
         error: BaseException | None,
+        after: list[typing.Callable[[], object]],
     ) -> None:
+        """`after`: what is to be called in the end, to which the future's callbacks are added."""
         if response is not None:
             response.tag = handle.tag
-        if isinstance(error, HTTPError):
+        elif isinstance(error, HTTPError):
             if error.request is None:
                 error.request = handle._request
             if error.tag is None:
                 error.tag = handle.tag
+        won = False
         with self.lock:
-            won = DONE in MOVES[handle._state]
-            if won:
-                handle._response = response
-                if error is not None:
-                    handle._error, handle._traceback = error, error.__traceback__
-                if response is not None and not response.is_closed:
-                    self._keep_stream(handle, abort, response)
-                self._move(handle, DONE)
-        if not won and response is not None:
-            close_quietly(response)
+            try:
+                won = DONE in MOVES[handle._state]
+                if won:
+                    handle._response = response
+                    if error is not None:
+                        handle._error, handle._traceback = error, error.__traceback__
+                    elif response is not None and not response.is_closed:
+                        self._keep_stream(handle, abort, response)
+                    self._move(handle, DONE)
+            finally:
+                unwanted = None if won else response
+                if unwanted is None:
+                    self._has_executed(handle, after)
+        if unwanted is not None:
+            try:
+                close_quietly(unwanted)
+            finally:
+                with self.lock:
+                    self._has_executed(handle, after)
+
+    def _has_executed(
+        self, handle: PendingResponse, after: list[typing.Callable[[], object]]
+    ) -> None:
+        """Its worker is through with it, but for callbacks. Under the lock."""
+        if handle._future is not None:
+            after.insert(0, handle._future.follow)
+        if after:
+            self._calling_back.add(handle)
+        self._executing.discard(handle)
+        if handle._place is not None:
+            self._line.done(handle._place)
+        handle._abort = None
+        if self._drained:
+            for signal in self._drained:
+                signal.set()
+            self._drained.clear()
 
     def _keep_stream(self, handle: PendingResponse, abort: Abort, response: Response) -> None:
         """The block goes on to answer for a body that is delivered unread."""

@@ -22,7 +22,7 @@ from .dispatch import Dispatcher
 from .driver import Reception
 from .exceptions import HTTPError, UnsupportedScheme, redacted_text
 from .flow import Policy
-from .hooks import EventHooks, Hooks
+from .hooks import NO_HOOKS, EventHooks, Hooks
 from .methods import SendOptions
 from .models import (
     URL,
@@ -132,6 +132,7 @@ class Defaults:
         self.base_url: URL | None = None if base_url is None else URL(base_url)
         self.headers: Headers = Headers(headers)
         self.params: QueryParams = QueryParams(params)
+        self._has_params = bool(self.params)
         self.reception: Reception = Reception(
             Hooks.of(event_hooks),
             check_count("max_response_size", max_response_size, 0),
@@ -154,7 +155,7 @@ class Defaults:
 
     @property
     def has_hooks(self) -> bool:
-        return any(self.reception.hooks)
+        return self.reception.hooks is not NO_HOOKS
 
     @property
     def max_redirects(self) -> int:
@@ -169,8 +170,11 @@ class Defaults:
     ) -> tuple[Request, Settings]:
         """The request and its settings. Raises `InvalidURL`, `TypeError`, `ValueError`."""
         try:
-            request, settings = self._build_and_settle(method, url, **options)
-            if request.url.scheme not in ("http", "https"):
+            if options or self.base_url is not None or self._has_params or self.headers.raw:
+                request, settings = self._build_and_settle(method, url, **options)
+            else:
+                request, settings = self._request_class(method, url), self._defaults
+            if request.url._parts[0] not in ("http", "https"):
                 raise UnsupportedScheme(
                     f"cannot request a URL with the scheme {request.url.scheme!r}: only http and "
                     "https are supported"
@@ -198,10 +202,10 @@ class Defaults:
         settings = self._settle(rest) if rest else self._defaults
         if self.base_url is not None:
             url = self.base_url.join(url)
-        if self.params:
+        if self._has_params:
             url = URL(url, allow_relative=True)
             params = self._merged_params(url, params)
-        if self.headers:
+        if self.headers.raw:
             merged = Headers(self.headers)
             merged.update(Headers(headers))
             headers = merged

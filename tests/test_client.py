@@ -17,6 +17,7 @@ import typing
 import pytest
 
 import http3_parallel as http3
+import http3_parallel.dispatch
 from servers import (
     DRIP_INTERVAL,
     PATIENCE,
@@ -26,6 +27,7 @@ from servers import (
     drip_body,
     drip_chunks,
     hang_before_response,
+    json_ok,
     response_bytes,
 )
 
@@ -1125,3 +1127,69 @@ def test_reprs_tell_the_state_and_no_secret() -> None:
     client.close()
     assert repr(parallel) == "<Parallel: closed>"
     assert repr(client) == "<Client at https://example.com/api: closed>"
+
+
+class Changing(http3.Dispatcher):
+    """Has the network answer, and adds a header to what it says."""
+
+    def __init__(self, field: tuple[str, str], abortable: bool) -> None:
+        self.network = http3_parallel.dispatch.NetworkDispatch()
+        self.field = field
+        self.abortable = abortable
+
+    def send(self, request: http3.Request, context: http3.Context) -> http3.Response:
+        response = self.network.send(request, context)
+        response.headers[self.field[0]] = self.field[1]
+        return response
+
+
+@pytest.mark.parametrize("abortable", [False, True])
+def test_what_a_dispatcher_adds_to_a_response_of_the_network_counts(abortable: bool) -> None:
+    with RawServer(json_ok) as server:
+        dispatch = Changing(("Set-Cookie", "a=b"), abortable)
+        with http3.Client(dispatch=dispatch) as client:
+            client.get(server.url)
+            assert dict(client.cookies) == {"a": "b"}
+        dispatch.field = ("Content-Encoding", "gzip")
+        with http3.Client(dispatch=dispatch) as client:
+            with pytest.raises(http3.DecodingError):
+                client.get(server.url)
+        dispatch.network.close()
+
+
+def test_no_header_that_may_be_secret_is_kept_for_its_origin() -> None:
+    with RawServer(json_ok) as server, http3.Client() as client:
+        client.get(server.url, auth=("user", "s3cret"), headers={"X-Api-Key": "k3y"})
+        client.get(server.url, headers={"Accept": "a/b"})
+        dispatch: typing.Any = client._engine._dispatcher
+        (way,) = dispatch._ways.values()
+        assert (b"accept", b"a/b") in way._last[0]
+        assert "s3cret" not in repr(way._last)
+        assert "k3y" not in repr(way._last)
+        client.close()
+        assert dispatch._ways == {}
+
+
+def test_origins_are_remembered_only_up_to_a_number_and_a_size() -> None:
+    dispatch = http3_parallel.dispatch.NetworkDispatch(trust_env=False)
+    ssl_config = http3.SSLConfig()
+    for number in range(3000):
+        dispatch._find_way(http3.URL(f"http://host{number}.example/"), ssl_config)
+    zone = "a" * 10_000
+    dispatch._find_way(http3.URL(f"http://[fe80::1%25{zone}]/"), ssl_config)
+    assert 0 < len(dispatch._ways) <= 1024
+    assert not any(zone in str(key) for key in dispatch._ways)
+
+
+def test_what_a_hook_read_of_a_redirect_is_kept() -> None:
+    def serve(peer: Peer) -> None:
+        while (request := peer.read_request()) is not None:
+            if request.target == "/":
+                peer.send(b"HTTP/1.1 302 x\r\nLocation: /b\r\nContent-Length: 5\r\n\r\nmoved")
+            else:
+                peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    hooks: typing.Any = {"response": [lambda response: response.read()]}
+    with RawServer(serve) as server, http3.Client(event_hooks=hooks) as client:
+        response = client.get(f"{server.url}/")
+        assert (response.text, response.history[0].content) == ("ok", b"moved")

@@ -6,13 +6,25 @@ knows no other way to the world. `test_auth`, `test_redirects` and `test_retries
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import typing
 
 import pytest
 
 import http3_parallel as http3
 from flow_steps import Answers, drive, redirect, respond
-from http3_parallel.flow import Begin, Discard, Next, Policy, Read, Send, Sleep, run
+from http3_parallel.flow import (
+    Begin,
+    Discard,
+    Next,
+    Policy,
+    Read,
+    Send,
+    Sleep,
+    is_final,
+    is_plain,
+    run,
+)
 
 URL = "http://example.com/"
 
@@ -166,3 +178,80 @@ def test_the_users_request_is_never_changed() -> None:
         retries=http3.Retry(1, methods=frozenset({"POST"})),
     )
     assert (request.method, request.url, list(request.headers.raw), request.content) == before
+
+
+# The short way.
+
+
+def _policies() -> list[Policy]:
+    jar = http3.Cookies({"a": "b"})
+    values: dict[str, tuple[typing.Any, ...]] = {
+        "auth": (None, http3.BasicAuth("u", "p")),
+        "retries": (http3.Retry(), http3.Retry(2)),
+        "allow_redirects": (True, False),
+        "stream": (True, False),
+        "cookies": (None, http3.Cookies(), jar),
+        "merge_cookies": (True, False),
+        "fresh": (frozenset(), frozenset({"a"})),
+        "gone": (frozenset(), frozenset({"a"})),
+    }
+    return [
+        Policy(max_redirects=20, **dict(zip(values, chosen, strict=True)))
+        for chosen in itertools.product(*values.values())
+    ]
+
+
+def _requests() -> list[http3.Request]:
+    return [
+        http3.Request("GET", "http://example.org/"),
+        http3.Request("GET", "http://user:pass@example.org/"),
+        http3.Request("GET", "http://example.org/", cookies={"c": "d"}),
+        http3.Request("GET", "http://example.org/", headers={"Cookie": "e=f"}),
+    ]
+
+
+_HEADS = [
+    (status, headers)
+    for status in (200, 204, 302, 304, 404, 429, 503)
+    for headers in ([], [("Location", "/x")], [("Set-Cookie", "g=h")])
+]
+
+
+def test_the_short_way_is_what_the_flow_would_do() -> None:
+    taken = 0
+    for policy, request in itertools.product(_policies(), _requests()):
+        if not is_plain(request, policy):
+            continue
+        for status, headers in _HEADS:
+            flow = run(request, policy)
+            step = next(flow)
+            assert isinstance(step, Send)
+            assert step.request is request
+            response = http3.Response(status, headers=headers, request=request)
+            if not is_final(response, policy):
+                continue
+            taken += 1
+            with pytest.raises(StopIteration) as stop:
+                step = flow.send(response)
+                assert not policy.stream
+                assert step == Read(response)
+                flow.send(None)
+            assert stop.value.value is response
+            assert response.history == []
+    assert taken > 100
+
+
+def test_the_short_way_is_taken_by_a_client_that_was_told_nothing() -> None:
+    settings = http3.Client()._defaults.settings({})
+    request = http3.Request("GET", "http://example.org/")
+    policy = dataclasses.replace(settings.policy, merge_cookies=True)
+    assert is_plain(request, policy)
+    final = [
+        (status, bool(headers))
+        for status, headers in _HEADS
+        if is_final(http3.Response(status, headers=headers, request=request), policy)
+    ]
+    assert (200, False) in final
+    assert (404, False) in final
+    assert (503, False) in final
+    assert (302, True) not in final

@@ -18,10 +18,11 @@ from http3_parallel.dispatch.http11 import (
     BadStatusLine,
     BrokenHead,
     Disconnected,
+    FieldLines,
     OversizedMessage,
     ResponseReader,
     TruncatedMessage,
-    request_head,
+    request_line,
 )
 
 
@@ -374,18 +375,18 @@ def test_it_is_refused_as_soon_as_it_can_be_told() -> None:
 
 def test_trailers_never_become_header_fields() -> None:
     result = read(CHUNKED + b"1\r\nx\r\n0\r\nX-Trailer: y\r\nContent-Length: 9\r\n\r\n")
-    assert result.headers == ((b"Transfer-Encoding", b"chunked"),)
+    assert result.headers == ((b"transfer-encoding", b"chunked"),)
 
 
-def test_fields_are_as_they_came_but_for_the_space_around_them() -> None:
+def test_fields_are_as_they_came_but_for_case_and_the_space_around_them() -> None:
     data = OK + b"X-A:b\r\nx-a: \t c d \t\r\nEmpty:\r\n"
     data += b"Fold: a\r\n  b\r\n\tc \r\nContent-Length: 0\r\n\r\n"
     assert read(data).headers == (
-        (b"X-A", b"b"),
+        (b"x-a", b"b"),
         (b"x-a", b"c d"),
-        (b"Empty", b""),
-        (b"Fold", b"a b c"),
-        (b"Content-Length", b"0"),
+        (b"empty", b""),
+        (b"fold", b"a b c"),
+        (b"content-length", b"0"),
     )
 
 
@@ -453,32 +454,70 @@ def test_what_http_client_takes_too_is_read_the_same(
     assert (ours.status, ours.body) == (theirs.status, theirs.read())
     assert ours.body == body
     assert ours.may_reuse
-    assert ours.headers[: len(fields)] == tuple(fields)
+    assert ours.headers[: len(fields)] == tuple((n.lower(), v) for n, v in fields)
 
 
 # The head of a request.
 
 
+def head_of(method: str, target: str, fields: list[tuple[bytes, bytes]]) -> bytes:
+    return request_line(method, target) + FieldLines.of(fields).data
+
+
 def test_the_head_of_a_request_is_written_as_it_is() -> None:
-    head = request_head("GET", "/a?b=c", [(b"host", b"example.com"), (b"x-utf", b"\xc3\xa9")])
+    head = head_of("GET", "/a?b=c", [(b"host", b"example.com"), (b"x-utf", b"\xc3\xa9")])
     assert head == b"GET /a?b=c HTTP/1.1\r\nhost: example.com\r\nx-utf: \xc3\xa9\r\n\r\n"
 
 
 @pytest.mark.parametrize("bad", ["\r", "\n", "\r\n", "\0"])
-@pytest.mark.parametrize("where", ["target", "name", "value"])
+@pytest.mark.parametrize("where", ["method", "target", "name", "value"])
 def test_no_part_of_it_makes_another_line(where: str, bad: str) -> None:
-    parts = {"target": "/a", "name": "x-a", "value": "b"}
+    parts = {"method": "GET", "target": "/a", "name": "x-a", "value": "b"}
     parts[where] += bad + "x"
     field = (parts["name"].encode(), parts["value"].encode())
     with pytest.raises(ValueError, match="character"):
-        request_head("GET", parts["target"], [field])
+        head_of(parts["method"], parts["target"], [field])
 
 
 @pytest.mark.parametrize("target", ["", "/a b", "/ä", "/a\x7f", "/a\t"])
 def test_a_target_with_what_a_url_must_escape_is_refused(target: str) -> None:
     with pytest.raises(ValueError, match="target"):
-        request_head("GET", target, [])
+        request_line("GET", target)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ([], (False, None, False, False)),
+        ([(b"content-length", b"12")], (False, 12, False, False)),
+        ([(b"transfer-encoding", b"gzip, chunked")], (True, None, False, False)),
+        ([(b"connection", b"a"), (b"connection", b"Close, b")], (False, None, True, False)),
+        ([(b"expect", b"100-Continue")], (False, None, False, True)),
+    ],
+)
+def test_the_fields_of_a_request_say_how_it_ends(
+    fields: list[tuple[bytes, bytes]], expected: tuple[object, ...]
+) -> None:
+    assert FieldLines.of(fields)[1:] == expected
 
 
 def test_the_limits_are_those_that_the_documentation_names() -> None:
     assert (http11.MAX_HEAD, http11.MAX_FIELDS, http11.MAX_INTERIM) == (256 * 1024, 100, 32)
+
+
+def test_lines_that_may_be_secret_are_not_remembered() -> None:
+    fields = [(b"X-Api-Key", b"k3y"), (b"Set-Cookie", b"s=1"), (b"Server", b"test")]
+    head = b"".join(b"%s: %s\r\n" % field for field in fields)
+    read(OK + head + b"Content-Length: 0\r\n\r\n")
+    assert http11._known_fields[b"Server: test"] == (b"server", b"test")
+    assert not any(b"k3y" in line or b"s=1" in line for line in http11._known_fields)
+
+
+def test_few_lines_are_remembered_and_none_that_is_long() -> None:
+    for number in range(3 * http11._MAX_KNOWN):
+        read(OK + b"ETag: %d\r\nContent-Length: 0\r\n\r\n" % number)
+        read(b"HTTP/1.1 200 %d\r\nContent-Length: 0\r\n\r\n" % number)
+    read(OK + b"ETag: %s\r\nContent-Length: 0\r\n\r\n" % (b"x" * 1000))
+    for known in (http11._known_fields, http11._known_status):
+        assert 0 < len(known) <= http11._MAX_KNOWN
+        assert max(map(len, known)) <= http11._LONGEST_KNOWN

@@ -64,12 +64,14 @@ EVENT_LOOPS = ("asyncio", "anyio", "trio", "sniffio")
 #: Which is why this room is not loaded before someone asks for it.
 ASYNCHRONOUS = "asynchronous"
 
-#: What a function may import: it is there only with an extra, or few programs need what it costs.
+#: What a function may import: it is there only with an extra, or few programs need what it costs,
+#: or not at once.
 IN_FUNCTIONS = (
     "backports.zstd",
     "brotli",
     "brotlicffi",
     "compression.zstd",
+    "http3_parallel.dispatch.urllib3_border",  # urllib3, which a start need not wait for
     "idna",
     "socks",
     "urllib3.contrib.socks",
@@ -299,6 +301,23 @@ def test_the_synchronous_side_loads_no_event_loop(use: str) -> None:
         check=False,
     )
     assert (result.stdout, result.stderr) == ("[]\n", "")
+
+
+def test_a_start_does_not_wait_for_urllib3() -> None:
+    code = (
+        "import sys, http3_parallel as http3\n"
+        "print('urllib3' in sys.modules)\n"
+        "with http3.Client(): print('urllib3' in sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (result.stdout, result.stderr) == ("False\nTrue\n", "")
 
 
 def test_what_is_loaded_when_asked_for_is_there_like_all_else() -> None:

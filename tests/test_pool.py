@@ -31,6 +31,7 @@ from http3_parallel.config import PoolLimits
 from http3_parallel.dispatch import pool as pool_module
 from http3_parallel.dispatch.pool import IDLE_SECONDS, ConnectionPool, Lease
 from http3_parallel.exceptions import ClientClosed, PoolTimeout, RequestCancelled
+from scenarios import wait_until
 
 #: Seconds. How long a test waits for what should take milliseconds.
 PATIENCE = 10.0
@@ -783,3 +784,46 @@ def test_a_pool_that_is_dropped_lets_go_of_what_is_idle() -> None:
     del lease, pool
     gc.collect()
     assert connection.forgotten
+
+
+def test_an_interrupt_while_a_connection_is_handed_over_leaves_it_in_no_two_hands() -> None:
+    """Wherever it strikes in the step: who waits gets a connection that no one else closes."""
+    step = ConnectionPool._pop_newest_locked.__code__
+    first = step.co_firstlineno
+    lines = sorted({line for _, _, line in step.co_lines() if line is not None and line > first})
+    struck = 0
+    for line in lines:
+        pool: ConnectionPool[typing.Any] = ConnectionPool(PoolLimits(hard_limit=2, soft_limit=2))
+        mine = pool.acquire("a", Abort())
+        mine.connection = connection = Connection()
+        other = pool.acquire("b", Abort())
+        other.connection = Connection()
+        granted: list[typing.Any] = []
+        waiter = threading.Thread(target=lambda: granted.append(pool.acquire("a", Abort())))  # noqa: B023
+        waiter.start()
+        assert wait_until(lambda: pool.waiting_count == 1)  # noqa: B023
+
+        def strike(frame: typing.Any, event: str, _: object) -> typing.Any:
+            if frame.f_code is step and event == "line" and frame.f_lineno == line:  # noqa: B023
+                sys.settrace(None)
+                raise KeyboardInterrupt
+            return strike
+
+        before = sys.gettrace()
+        sys.settrace(strike)
+        try:
+            mine.give_back(reusable=True)
+        except KeyboardInterrupt:
+            struck += 1
+        finally:
+            sys.settrace(before)
+        other.give_back(reusable=False)
+        waiter.join(PATIENCE)
+        (lease,) = granted
+        idle = [entry.connection for entry in pool._idle.values()]
+        assert lease.connection is None or lease.connection not in idle
+        for key in ("c", "d"):  # of other hosts: what is idle gives way to them
+            another = pool.acquire(key, Abort())
+            another.give_back(reusable=False)
+        assert lease.connection is not connection or not connection.closed
+    assert struck > 3

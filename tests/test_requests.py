@@ -20,7 +20,7 @@ import pytest
 
 from http3_parallel.__version__ import USER_AGENT, __version__
 from http3_parallel.exceptions import InvalidURL, StreamConsumed, StreamError
-from http3_parallel.models import URL, Headers, Request
+from http3_parallel.models import URL, Headers, Request, requests
 from http3_parallel.models.decoding import ACCEPT_ENCODING
 
 MIB = 1024 * 1024
@@ -683,3 +683,10 @@ def test_a_copy_has_headers_of_its_own_and_shares_the_body() -> None:
     assert b"".join(copied.stream()) == b"body"
     with pytest.raises(StreamConsumed):
         request.read()
+
+
+def test_hosts_are_remembered_only_up_to_a_size() -> None:
+    zone = "a" * 10_000
+    for number in range(10):
+        assert Request("GET", f"http://[fe80::1%25{zone}{number}]/").headers["host"] == "[fe80::1]"
+    assert not any(zone in (host or "") for _, host, _ in requests._known_hosts)

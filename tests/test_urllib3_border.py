@@ -1,6 +1,6 @@
 """
 What the dispatcher uses of urllib3 and `http.client` beyond their documentation, as listed in
-`http3_parallel.dispatch.connections`: each still there, and called as expected.
+`http3_parallel.dispatch.urllib3_border`: each still there, and called as expected.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import urllib3.util
 from urllib3.util.ssltransport import SSLTransport
 
 import http3_parallel
-from http3_parallel.dispatch import connections
+from http3_parallel.dispatch import connections, urllib3_border
 from servers import PATIENCE, RawServer, json_ok
 
 
@@ -44,7 +44,7 @@ def test_urllib3_is_touched_in_the_dispatcher_only() -> None:
         for path in root.rglob("*.py")
         if re.search(r"^\s*(?:import|from) urllib3", path.read_text("utf-8"), re.MULTILINE)
     }
-    assert using == {"dispatch/connections.py"}
+    assert using == {"dispatch/urllib3_border.py"}
 
 
 class Recorder:
@@ -99,7 +99,7 @@ def test_connect_uses_of_an_ssl_context_only_what_the_stand_in_has(
     assert set(recorder.used) <= KNOWN
     assert "get wrap_socket" in recorder.used
     for name in KNOWN:
-        assert hasattr(connections._Handshake, name.split()[1])
+        assert hasattr(connections.Handshake, name.split()[1])
 
 
 def test_tls_within_tls_uses_wrap_bio_with_three_arguments_and_has_its_socket(
@@ -236,12 +236,12 @@ def test_what_tls_within_tls_holds_back_makes_a_connection_unusable(
                 incoming.write(theirs.recv(65536))
         theirs.sendall(outgoing.read())
         opening.join(PATIENCE)
-        plain = connections._Plain("example.com")
+        plain = urllib3_border.PlainConnection("example.com")
         plain.sock = typing.cast(typing.Any, client[0])
         connection = connections.Connection(
             connections.Route("https", "example.com", 443, None, None), True
         )
-        connection.http = plain
+        connection._use(plain.sock)
         server.write(b"one")
         theirs.sendall(outgoing.read())
         assert client[0].recv(65536) == b"one"

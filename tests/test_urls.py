@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from http3_parallel.exceptions import InvalidURL
-from http3_parallel.models import URL, Origin
+from http3_parallel.models import URL, Origin, references
 
 
 def test_a_url_has_its_components() -> None:
@@ -492,3 +492,42 @@ def test_any_copy_is_a_normal_url_or_an_invalid_url(components: dict[str, str | 
     assert URL(str(url)) == url
     if "host" not in components and "authority" not in components:
         assert URL(str(url)).host == "base.example"
+
+
+@pytest.mark.parametrize(
+    "rest",
+    ["/", "/a/b;c?d=e/f#g", "", "?a/b", "#a/b", "/a/../b", "/ä", "/a%zz", "/a b", "//"],
+)
+def test_a_url_of_a_known_origin_is_what_it_would_be_of_a_new_one(rest: str) -> None:
+    text = f"http://known.example:8080{rest}"
+    references._known_origins.clear()
+    new = URL(text)
+    assert URL("http://known.example:8080/").port == 8080
+    assert "http://known.example:8080" in references._known_origins
+    known = URL(text)
+    assert (known._url, known._parts) == (new._url, new._parts)
+
+
+def test_what_is_no_url_is_none_of_a_known_origin_either() -> None:
+    URL("http://known.example/")
+    with pytest.raises(InvalidURL, match="control character"):
+        URL("http://known.example/\n")
+
+
+def test_few_origins_are_remembered() -> None:
+    for number in range(3 * references._MAX_KNOWN_ORIGINS):
+        assert URL(f"http://host{number}.example/").host == f"host{number}.example"
+    assert len(references._known_origins) <= references._MAX_KNOWN_ORIGINS
+
+
+def test_text_of_another_class_becomes_text() -> None:
+    class Text(str):
+        __slots__ = ()
+
+    assert type(str(URL(Text("http://example.com/")))) is str
+
+
+def test_a_port_that_is_no_number_to_python_is_refused() -> None:
+    assert URL("http://example.com:00080/").port == 80
+    with pytest.raises(InvalidURL, match="more digits"):
+        URL(f"http://example.com:{'0' * 5000}80/")

@@ -2,10 +2,7 @@
 The clients, each used as its documentation recommends.
 
 Where a client takes one request at a time, so many tasks as there may be requests in flight make
-one after the other. Its pool is as large, so that no request waits inside. Everything else is left
-at its default.
-
-A client is imported in the function that uses it: no environment has all of them.
+one after the other.
 """
 
 from __future__ import annotations
@@ -14,11 +11,12 @@ import asyncio
 import typing
 from collections.abc import Awaitable, Callable
 
-from .work import Work
+from .._shared import async_peers
+from .._shared.work import Work
 
 __all__ = ["ALONE", "CLIENTS", "Client"]
 
-_Get = Callable[[str], Awaitable[tuple[int, "bytes | None"]]]
+_Way = Callable[[Work], Awaitable[None]]
 
 #: Seconds for which the ticker is alone.
 _ALONE_SECONDS = 1.0
@@ -31,23 +29,13 @@ class Client(typing.NamedTuple):
     * `package`: whose version is reported.
     """
 
-    way: Callable[[Work], Awaitable[None]]
+    way: _Way
     loop: str
     environment: str
     package: str
 
 
-async def _in_tasks(get: _Get, work: Work) -> None:
-    urls = work.urls()
-
-    async def worker() -> None:
-        for url in urls:
-            work.check(*await get(url))
-
-    await asyncio.gather(*[worker() for _ in range(work.at_once)])
-
-
-async def _in_trio_tasks(get: _Get, work: Work) -> None:
+async def _in_trio_tasks(get: async_peers.Get, work: Work) -> None:
     import trio
 
     urls = work.urls()
@@ -61,43 +49,12 @@ async def _in_trio_tasks(get: _Get, work: Work) -> None:
             nursery.start_soon(worker)
 
 
-async def _aiohttp(work: Work) -> None:
-    import aiohttp  # type: ignore[import-not-found, unused-ignore]
+def _in_tasks_of(open_client: async_peers.Open) -> _Way:
+    async def way(work: Work) -> None:
+        async with open_client(work) as get:
+            await async_peers.in_tasks(get, work)
 
-    connector = aiohttp.TCPConnector(limit=work.at_once)
-    async with aiohttp.ClientSession(connector=connector) as session:
-
-        async def get(url: str) -> tuple[int, bytes]:
-            async with session.get(url) as response:
-                return response.status, await response.read()
-
-        await _in_tasks(get, work)
-
-
-async def _httpx(work: Work) -> None:
-    import httpx  # type: ignore[import-not-found, unused-ignore]
-
-    limits = httpx.Limits(max_connections=work.at_once, max_keepalive_connections=work.at_once)
-    # Connections are never all taken for long, but a busy machine must not end the measurement.
-    async with httpx.AsyncClient(limits=limits, timeout=60) as client:
-
-        async def get(url: str) -> tuple[int, bytes]:
-            response = await client.get(url)
-            return response.status_code, response.content
-
-        await _in_tasks(get, work)
-
-
-async def _niquests(work: Work) -> None:
-    import niquests  # type: ignore[import-not-found, unused-ignore]
-
-    async with niquests.AsyncSession(pool_maxsize=work.at_once) as session:
-
-        async def get(url: str) -> tuple[int, bytes | None]:
-            response = await session.get(url)
-            return response.status_code, response.content
-
-        await _in_tasks(get, work)
+    return way
 
 
 async def _ours_map(work: Work) -> None:
@@ -110,7 +67,9 @@ async def _ours_map(work: Work) -> None:
                 work.check(response.status_code, response.content)
 
 
-async def _ours_get_in(in_tasks: Callable[[_Get, Work], Awaitable[None]], work: Work) -> None:
+async def _ours_get_in(
+    in_tasks: Callable[[async_peers.Get, Work], Awaitable[None]], work: Work
+) -> None:
     import http3_parallel as http3
 
     async with http3.AsyncClient(max_workers=work.at_once) as client:
@@ -123,7 +82,7 @@ async def _ours_get_in(in_tasks: Callable[[_Get, Work], Awaitable[None]], work: 
 
 
 async def _ours_get(work: Work) -> None:
-    await _ours_get_in(_in_tasks, work)
+    await _ours_get_in(async_peers.in_tasks, work)
 
 
 async def _ours_get_trio(work: Work) -> None:
@@ -147,10 +106,10 @@ CLIENTS = {
     "http3_parallel, get, uvloop": Client(_ours_get, "uvloop", "ours", "http3-parallel"),
     "http3_parallel, map, trio": Client(_ours_map, "trio", "ours", "http3-parallel"),
     "http3_parallel, get, trio": Client(_ours_get_trio, "trio", "ours", "http3-parallel"),
-    "aiohttp": Client(_aiohttp, "asyncio", "asyncio", "aiohttp"),
-    "aiohttp, uvloop": Client(_aiohttp, "uvloop", "asyncio", "aiohttp"),
-    "niquests": Client(_niquests, "asyncio", "niquests", "niquests"),
-    "httpx": Client(_httpx, "asyncio", "asyncio", "httpx"),
+    "aiohttp": Client(_in_tasks_of(async_peers.aiohttp), "asyncio", "asyncio", "aiohttp"),
+    "aiohttp, uvloop": Client(_in_tasks_of(async_peers.aiohttp), "uvloop", "asyncio", "aiohttp"),
+    "niquests": Client(_in_tasks_of(async_peers.niquests), "asyncio", "niquests", "niquests"),
+    "httpx": Client(_in_tasks_of(async_peers.httpx), "asyncio", "asyncio", "httpx"),
 }
 
 #: The ticker with nothing beside it: what the loop and the machine have of lag themselves.

@@ -1,27 +1,26 @@
 """
 One client at one scenario, in a process of its own.
 
-    python -m _async_peers.run CLIENT SCENARIO URL CORE
+    python -m benchmarks._async_peers.run CLIENT SCENARIO URL [CORE...]
 
-Prints what it measured, as JSON. CORE is the one to stay on, or -1.
+Prints what it measured, as JSON. The COREs are those to stay on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import importlib.metadata
 import json
-import os
-import resource
 import statistics
 import sys
 import time
 import typing
 from collections.abc import Awaitable, Callable
 
+from .._shared import measuring
+from .._shared.work import Work
 from .clients import ALONE, CLIENTS
-from .work import SCENARIOS, Work
+from .scenarios import SCENARIOS
 
 #: What is imported or made at the first request, or in the first tasks, is not measured.
 WARM_UP = (64, 8)  # requests, at once
@@ -74,26 +73,19 @@ def _run(loop: str, function: Callable[[], typing.Coroutine[typing.Any, typing.A
         asyncio.run(function())
 
 
-def _peak_memory() -> int:
-    """Bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def main(name: str, scenario_name: str, url: str, core: int) -> None:
-    if core >= 0:
-        os.sched_setaffinity(0, {core})
+def main(name: str, scenario_name: str, url: str, cores: list[int]) -> None:
+    measuring.stay_on(cores)
     client = {**CLIENTS, **ALONE}[name]
     scenario = SCENARIOS[scenario_name]
-    work = Work(url, scenario.requests, scenario.at_once, scenario.least_seconds)
+    work = Work(url, scenario.requests, scenario.at_once, least_seconds=scenario.least_seconds)
     late: list[float] = []
-    spent: dict[str, float] = {}
+    spent = (0.0, 0.0)
 
     async def measured() -> None:
-        cpu, wall = time.process_time(), time.perf_counter()
+        nonlocal spent
+        work.begin()
         await client.way(work)
-        spent["wall"] = time.perf_counter() - wall
-        spent["cpu"] = time.process_time() - cpu  # of all threads
+        spent = work.end()
 
     async def main() -> None:
         if name in CLIENTS:
@@ -111,16 +103,7 @@ def main(name: str, scenario_name: str, url: str, core: int) -> None:
     _run(client.loop, main)
     if name in CLIENTS:
         work.check_all()
-    found: dict[str, object] = {
-        "memory": _peak_memory(),
-        "version": importlib.metadata.version(client.package),
-    }
-    if work.asked:
-        found.update(
-            cpu=spent["cpu"] / work.asked,
-            wall=spent["wall"],
-            rate=work.asked / spent["wall"],
-        )
+    found = measuring.found(client.package, work, *spent)
     if scenario.ticks:
         found.update(
             ticks=len(late),
@@ -132,4 +115,4 @@ def main(name: str, scenario_name: str, url: str, core: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], sys.argv[3], [int(core) for core in sys.argv[4:]])

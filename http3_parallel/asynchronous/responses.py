@@ -107,8 +107,9 @@ class AsyncResponse(BaseResponse):
         new.status_code, new.headers = response.status_code, response.headers
         new.request, new.tag = response.request, response.tag
         new._be_new(response.protocol)
-        new.elapsed, new.timings = response.elapsed, response.timings
+        new._elapsed, new.timings = response._elapsed, response.timings
         new._content, new._raw, new._stream = response._content, response._raw, response._stream
+        new._is_bare = response._is_bare
         new._max_size, new._text = response._max_size, response._text
         new._encoding, new._default_encoding = response._encoding, response._default_encoding
         history = response.history

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import threading
 import typing
@@ -20,6 +21,14 @@ __all__ = ["ResponseBody", "let_go"]
 #: Bytes per read at most: as many as the system tends to have at once, and TLS records are
 #: 16 KiB. What has come is returned without waiting for more.
 READ_SIZE = 64 * 1024
+
+#: Bytes that are made room for at first where a body is read as a whole; then so many times what is
+#: here, as far as the body goes. Few steps, since with each of them what is here is copied.
+_ROOM = 1024 * 1024
+_GROWTH = 16
+
+_In = typing.TypeVar("_In")
+_Out = typing.TypeVar("_Out")
 
 
 def let_go(lease: Lease[Connection], abort: Abort, *, reusable: bool) -> None:
@@ -91,12 +100,15 @@ class ResponseBody:
         return self
 
     def __next__(self) -> bytes:
+        self._check_process()
+        with self._lock:
+            return self._next_piece()
+
+    def _check_process(self) -> None:
         if os.getpid() != self._pid:
             raise ResponseClosed(
                 "this body is on its way to the process that was forked, which alone can read it"
             )
-        with self._lock:
-            return self._next_piece()
 
     def limit(self, seconds: float) -> None:
         """Wait at most `seconds` for each of the next pieces, if that is less than before."""
@@ -130,15 +142,46 @@ class ResponseBody:
             return
         self._abort.abort(lambda: ResponseClosed("the response was closed while its body was read"))
 
+    def read_whole(self) -> bytes | None:
+        """
+        All that is left at once, as its pieces joined, with one copy of it in memory; None if its
+        length is not known. Room is made as bytes arrive, not as the server announces them.
+        """
+        self._check_process()
+        with self._lock:
+            length = self._reader.length
+            if length is None or self._lease is None:
+                return None
+            whole, here = io.BytesIO(), 0
+            while here < length:
+                size = min(length, max(_ROOM, _GROWTH * here))
+                # It takes these zeros over, and gives them out in the end, without a copy. As long
+                # as nothing is written there, the system has no memory to find for them.
+                larger = io.BytesIO(bytes(size))
+                larger.write(whole.getbuffer())
+                whole = larger
+                with whole.getbuffer() as buffer:
+                    while here < size:
+                        # Released at once: an error refers to it, by its traceback.
+                        with buffer[here:size] as room:
+                            here += self._read(self._reader.read_into, room)
+            return whole.getvalue()
+
     def _next_piece(self) -> bytes:
         if self._lease is None:
             if self._whole:
                 raise StopIteration
             raise ResponseClosed("the response was closed before its body was read")
+        data = self._read(self._reader.read_piece, READ_SIZE)
+        if not data:
+            raise StopIteration
+        return data
+
+    def _read(self, read: typing.Callable[[_In], _Out], argument: _In) -> _Out:
         try:
             # The client's clock aborts what is late, but a stream outlives its client.
             self._limit_by_deadline()
-            data = self._reader.read_piece(READ_SIZE)
+            data = read(argument)
             self._abort.check()
         except BaseException as exc:
             self._give_up()
@@ -150,8 +193,6 @@ class ResponseBody:
             raise read_error(exc, self._seconds, self._request) from exc
         if self._reader.isclosed():
             self._finish()
-        if not data:
-            raise StopIteration
         return data
 
     def _limit_by_deadline(self) -> None:

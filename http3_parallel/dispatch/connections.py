@@ -3,32 +3,16 @@ A connection, from nothing to ready for a request: TCP, a proxy's tunnel, TLS.
 
 urllib3's connection classes know the order of these steps; this module does each of them in
 a way that keeps one budget for all, can be aborted at any moment, and edits nothing of the
-caller's. What of urllib3 and `http.client` is used beyond their documented interfaces, each
-with a test in ``tests/test_urllib3_border.py``:
-
-* ``urllib3.connection.HTTPConnection._new_conn()`` is called by ``connect()`` to open the
-  socket, and ``_tunnel()`` to ask a proxy for a tunnel: both are replaced here.
-* ``urllib3.connection.HTTPSConnection.connect()`` of its SSL context reads and assigns
-  ``verify_mode`` and ``check_hostname``, and calls ``set_alpn_protocols()``, ``wrap_socket(sock,
-  server_hostname=)`` and, for TLS within TLS, ``wrap_bio(incoming, outgoing,
-  server_hostname=)``, and nothing else: `_Handshake` stands in for it.
-* ``urllib3.util.ssltransport.SSLTransport``: its ``socket`` is the TLS socket that carries another,
-  ``incoming`` and ``sslobj`` have what has come on that.
-* ``suppress_ragged_eofs`` of that, and of `ssl.SSLSocket`, where only the parameter of this name is
-  documented: whether TLS that ends without a close_notify looks like any other end.
-* ``urllib3.connection.ProxyConfig``, its four fields.
-* ``is_connected`` of urllib3's connections tells whether there is nothing to read.
+caller's. How urllib3 is brought to that stands in `urllib3_border`.
 """
 
 from __future__ import annotations
 
+import functools
+import select
 import socket
 import ssl
 import typing
-
-import urllib3.connection
-import urllib3.exceptions
-import urllib3.util
 
 from ..aborting import Abort
 from ..config import SSLConfig
@@ -42,11 +26,14 @@ from ..exceptions import (
 from ..models import Timings
 from .proxies import Proxy
 from .resolver import resolve
-from .sockets import Budget, Wake, open_socket
+from .sockets import Budget, PolledSocket, Wake, open_socket
 from .tls import ssl_context
 from .tunnels import open_socks_socket, open_tunnel
 
-__all__ = ["Connection", "Route"]
+if typing.TYPE_CHECKING:
+    from .urllib3_border import PlainConnection, TLSConnection
+
+__all__ = ["Connection", "Handshake", "Opening", "Route"]
 
 
 class Route(typing.NamedTuple):
@@ -70,7 +57,7 @@ class Route(typing.NamedTuple):
         return f"{host}:{self.port}"
 
 
-class _Opening:
+class Opening:
     """One attempt to connect: what its steps share."""
 
     def __init__(
@@ -128,7 +115,7 @@ class _Opening:
         self.budget.limit(sock, f"the TLS handshake with {self.peer}")
 
 
-class _Handshake:
+class Handshake:
     """
     Stands between urllib3 and an SSL context: urllib3 would edit the context, and do the
     handshake where nothing can wake it.
@@ -136,7 +123,7 @@ class _Handshake:
 
     hostname_checks_common_name = False
 
-    def __init__(self, context: ssl.SSLContext, opening: _Opening) -> None:
+    def __init__(self, context: ssl.SSLContext, opening: Opening) -> None:
         self._context = context
         self._opening = opening
 
@@ -206,9 +193,9 @@ class _InnerTLS:
     step of the handshake has to look at the budget.
     """
 
-    def __init__(self, inner: ssl.SSLObject, opening: _Opening) -> None:
+    def __init__(self, inner: ssl.SSLObject, opening: Opening) -> None:
         self._inner = inner
-        self._opening: _Opening | None = opening
+        self._opening: Opening | None = opening
 
     def do_handshake(self) -> None:
         if self._opening is not None:
@@ -222,44 +209,34 @@ class _InnerTLS:
         return getattr(self._inner, name)
 
 
-class _Steps:
-    """What replaces the steps of urllib3's connections."""
-
-    opening: _Opening | None = None
-    sock: typing.Any
-
-    def _new_conn(self) -> socket.socket:
-        assert self.opening is not None
-        return self.opening.open_socket()
-
-    def _tunnel(self) -> None:
-        assert self.opening is not None
-        self.opening.open_tunnel(self.sock)
-
-
-class _Plain(_Steps, urllib3.connection.HTTPConnection):
-    """A connection without TLS."""
-
-
-class _TLS(_Steps, urllib3.connection.HTTPSConnection):
-    """One with TLS: to the server, to a proxy, or to the one within the other."""
-
-
 class Connection:
     """
     One connection along `route`, to be opened once.
 
-    `http` is urllib3's connection object while it is open. Only the owner calls anything but
+    `sock` is what is written to and read from while it is open. Only the owner calls anything but
     `wake`, and not more than one thread at a time.
     """
 
-    __slots__ = ("http", "route", "taken", "trust_env", "wake")
+    __slots__ = (
+        "_http",
+        "_is_plain",
+        "_is_readable",
+        "route",
+        "sock",
+        "taken",
+        "trust_env",
+        "wake",
+    )
 
     def __init__(self, route: Route, trust_env: bool) -> None:
         self.route: Route = route
         self.trust_env: bool = trust_env
         self.wake: Wake = Wake()
-        self.http: _Plain | _TLS | None = None
+        #: urllib3's connection object, and its socket.
+        self._http: PlainConnection | TLSConnection | None = None
+        self.sock: typing.Any = None
+        self._is_plain = False
+        self._is_readable: typing.Callable[[], object] = bool
         #: Bytes of the present request that the system has taken.
         self.taken: int = 0
 
@@ -270,20 +247,17 @@ class Connection:
 
         Raises `ConnectError` or one below it, `ConnectTimeout`, and the abort's error.
         """
-        opening = _Opening(self.route, abort, self.wake, seconds, timings)
+        opening = Opening(self.route, abort, self.wake, seconds, timings)
         try:
-            http = self.http = self._new_http(opening)
-            http.opening = opening
+            http = self._http = self._new_http(opening)
             http.connect()
             # There may be TLS with a proxy alone, which makes the request itself.
             if self.route.scheme == "https":
                 timings.mark("tls")
-            assert http.sock is not None
+            self._use(http.sock)
             _tell_ragged_ends(http.sock)
             # The connection outlives the request that opened it, and must not keep its things.
-            http.opening = None
-            if isinstance(http, _TLS):
-                http.ssl_context = http.proxy_config = None
+            http.forget_opening()
             abort.blocked_on(self.wake)
         except BaseException as exc:
             self.close()
@@ -292,49 +266,32 @@ class Connection:
                 raise
             raise _translate(exc, opening) from exc
 
-    def _new_http(self, opening: _Opening) -> _Plain | _TLS:
+    def _new_http(self, opening: Opening) -> PlainConnection | TLSConnection:
+        from .urllib3_border import new_connection  # loaded by now: see `NetworkDispatch`
+
         route, proxy = self.route, self.route.proxy
-        if proxy is None or proxy.is_socks:
-            if route.ssl is None:
-                return _Plain(route.host, route.port)
-            return _TLS(
-                route.host,
-                route.port,
-                ssl_context=self._context(route.ssl, opening),
-                assert_hostname=False,
-            )
-        proxy_url = urllib3.util.Url(scheme=proxy.scheme, host=proxy.host, port=proxy.port)
-        http: _Plain | _TLS
-        if route.ssl is None:
-            http = _Plain(proxy.host, proxy.port, proxy=proxy_url)
-        else:
+        tunnel = proxy is not None and not proxy.is_socks
+        return new_connection(
+            route,
+            opening,
+            None if route.ssl is None else self._context(route.ssl, opening),
             # The client's certificate is for the server, not for the proxy.
-            to_proxy = SSLConfig(verify=route.ssl.verify)
-            http = _TLS(
-                proxy.host,
-                proxy.port,
-                proxy=proxy_url,
-                proxy_config=urllib3.connection.ProxyConfig(
-                    ssl_context=self._context(to_proxy, opening),
-                    use_forwarding_for_https=False,
-                    assert_hostname=False,
-                    assert_fingerprint=None,
-                ),
-                ssl_context=self._context(route.ssl, opening),
-                assert_hostname=False,
-            )
-        if route.scheme == "https":
-            http.set_tunnel(route.host, route.port, scheme=proxy.scheme)
-        return http
+            self._context(SSLConfig(verify=route.ssl.verify), opening)
+            if tunnel and route.ssl is not None
+            else None,
+        )
 
-    def _context(self, config: SSLConfig, opening: _Opening) -> ssl.SSLContext:
-        context = ssl_context(config, self.trust_env)
-        return typing.cast(ssl.SSLContext, _Handshake(context, opening))
+    def _context(self, config: SSLConfig, opening: Opening) -> Handshake:
+        return Handshake(ssl_context(config, self.trust_env), opening)
 
-    @property
-    def sock(self) -> typing.Any:
-        """What is written to and read from, unless the connection is used up."""
-        return None if self.http is None else self.http.sock
+    def _use(self, sock: typing.Any) -> None:
+        assert sock is not None
+        if PolledSocket.fits(sock):
+            self.sock = polled = PolledSocket(sock)
+            self._is_readable, self._is_plain = polled.is_readable, True
+        else:
+            self.sock = sock
+            self._is_readable = _reader_of(sock)
 
     def send(self, data: bytes | memoryview) -> None:
         """All of it. The first call of the socket tells how much was taken; if it raises, none."""
@@ -351,7 +308,9 @@ class Connection:
         Whether it is open and silent: an idle connection that can be read from was closed by
         the server, or has something on it that nobody asked for.
         """
-        return self.http is not None and self.http.is_connected and not self._holds_back()
+        if self.sock is None or self._is_readable():
+            return False
+        return self._is_plain or not self._holds_back()
 
     def _holds_back(self) -> bool:
         """Whether TLS has something that has come, where a look at the socket does not show it."""
@@ -369,13 +328,24 @@ class Connection:
 
     def close(self) -> None:
         """Idempotent. Not while another thread reads or writes: then `wake` it first."""
-        http, self.http = self.http, None
+        http, self._http, self.sock = self._http, None, None
+        self._is_readable = bool
         self.wake.close(*(() if http is None else (http.close,)))
 
     def forget(self) -> None:
         """Close in a forked child: the parent and its server notice nothing."""
-        http, self.http = self.http, None
+        http, self._http, self.sock = self._http, None, None
+        self._is_readable = bool
         self.wake.forget(*(() if http is None else (http.close,)))
+
+
+def _reader_of(sock: typing.Any) -> typing.Callable[[], object]:
+    """What tells, without waiting, whether there is something to read, or the end."""
+    if not hasattr(select, "poll"):  # Windows, where select() takes any number of a socket
+        return lambda: select.select([sock], [], [], 0)[0]
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return functools.partial(poll.poll, 0)
 
 
 def _tell_ragged_ends(sock: typing.Any) -> None:
@@ -391,7 +361,7 @@ _WRONG_NAME = frozenset({62, 64})
 _UNTRUSTED = frozenset({2, 18, 19, 20, 21})
 
 
-def _translate(exc: Exception, opening: _Opening) -> HTTPError:
+def _translate(exc: Exception, opening: Opening) -> HTTPError:
     peer = opening.peer
     if isinstance(exc, ssl.SSLCertVerificationError):
         reason = getattr(exc, "verify_message", "") or str(exc)
@@ -403,7 +373,9 @@ def _translate(exc: Exception, opening: _Opening) -> HTTPError:
         return CertificateError(f"the certificate of {peer} is not valid: {reason}{hint}")
     if isinstance(exc, TimeoutError) or opening.budget.remaining() == 0:
         return opening.budget.exceeded(opening.abort.phase)
-    if isinstance(exc, (ssl.SSLError, urllib3.exceptions.SSLError)):
+    from .urllib3_border import SSLError
+
+    if isinstance(exc, (ssl.SSLError, SSLError)):
         reason = getattr(exc, "reason", None) or str(exc)
         hint = ""
         if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"):

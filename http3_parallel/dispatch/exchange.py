@@ -15,8 +15,7 @@ import contextlib
 import ssl
 import typing
 
-from ..aborting import Abort
-from ..config import IDEMPOTENT_METHODS, TimeoutConfig
+from ..config import IDEMPOTENT_METHODS
 from ..exceptions import (
     HTTPError,
     IncompleteRead,
@@ -29,15 +28,16 @@ from ..exceptions import (
     WriteError,
     WriteTimeout,
 )
-from ..models import Request, Timings
+from ..models import Request
+from .base import Context
 from .connections import Connection
 from .http11 import (
     BadStatusLine,
     Disconnected,
+    FieldLines,
     OversizedMessage,
     ResponseReader,
     TruncatedMessage,
-    request_head,
 )
 from .pool import Lease
 
@@ -47,11 +47,13 @@ __all__ = ["Exchange", "Stale", "read_error", "set_timeout"]
 _TIMEOUTS = (TimeoutError, BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-_FRAMING = (b"content-length", b"transfer-encoding")
-
 #: How long a server is listened to that did not take the whole request. It has its answer on
 #: the way then, or none.
 EARLY_ANSWER_SECONDS = 0.5
+
+#: How long a server that was asked with ``Expect: 100-continue`` is waited for, before the body is
+#: sent all the same (RFC 9110, section 10.1.1), as curl does.
+EXPECT_SECONDS = 1.0
 
 
 class Stale(Exception):
@@ -65,9 +67,7 @@ class Exchange:
     """
     Sends `request` on `connection`, and reads the head of the response.
 
-    * `target`: the request target (RFC 9112, section 3.2).
-    * `headers`: name and value of each field.
-    * `timings`: where what happens is marked.
+    * `head`: request line and field lines as they are sent; `lines`: what these say.
     * `reused`: whether the connection has served before, so that its server may be closing
       it at this very moment.
     * `lease`: that of the connection, which is told while the user's code has it.
@@ -76,11 +76,12 @@ class Exchange:
     __slots__ = (
         "_abort",
         "_connection",
-        "_headers",
+        "_head",
         "_lease",
+        "_lines",
+        "_reader",
         "_request",
         "_reused",
-        "_target",
         "_timeout",
         "_timings",
         "may_reuse",
@@ -89,25 +90,23 @@ class Exchange:
     def __init__(
         self,
         request: Request,
-        target: str,
-        headers: list[tuple[bytes, bytes]],
+        head: bytes,
+        lines: FieldLines,
         connection: Connection,
-        timeout: TimeoutConfig,
-        abort: Abort,
-        timings: Timings,
-        *,
+        context: Context,
         reused: bool,
         lease: Lease[Connection],
     ) -> None:
         self._request = request
-        self._target = target
-        self._headers = headers
+        self._head = head
+        self._lines = lines
         self._connection = connection
-        self._timeout = timeout
-        self._abort = abort
-        self._timings = timings
+        self._timeout = context.timeout
+        self._abort = context.abort
+        self._timings = context.timings
         self._reused = reused
         self._lease = lease
+        self._reader = ResponseReader(connection.sock, request.method)
         #: Whether, as far as the request goes, the connection can serve again: it was sent
         #: whole, and did not ask for the end.
         self.may_reuse: bool = False
@@ -121,10 +120,9 @@ class Exchange:
         failure = self._send()
         self._abort.phase = "waiting for the response"
         if failure is None:
-            self._timings.mark("sent")
-            self.may_reuse = not any(
-                name == b"connection" and b"close" in value.lower() for name, value in self._headers
-            )
+            if not self._reader.has_begun:
+                self._timings.mark("sent")
+                self.may_reuse = not self._lines.closes
             return self._read_head(self._timeout.read_timeout)
         try:
             return self._read_early_answer(failure)
@@ -139,16 +137,19 @@ class Exchange:
         connection, request = self._connection, self._request
         connection.taken = 0
         try:
-            head = request_head(request.method, self._target, self._headers)
-        except ValueError as exc:
-            raise ProtocolError(f"the request is not valid HTTP/1.1: {exc}") from exc
-        try:
             set_timeout(connection.sock, self._timeout.write_timeout)
-            connection.send(head)
+            connection.send(self._head)
         except OSError as exc:
             return self._write_failure(exc)
-        if not request.is_streaming and not request.content and not self._frames_body():
+        if request._content == b"" and not (self._lines.chunked or self._lines.length):
             return None
+        if self._lines.expects:
+            if not self._is_expected():
+                return None
+            try:
+                set_timeout(connection.sock, self._timeout.write_timeout)
+            except OSError as exc:
+                return self._write_failure(exc)
         for piece in self._pieces():
             try:
                 connection.send(piece)
@@ -157,17 +158,27 @@ class Exchange:
             self._abort.check()
         return None
 
-    def _frames_body(self) -> bool:
-        """Whether the head announces a body, which may be none."""
-        return any(name in _FRAMING for name, _ in self._headers)
+    def _is_expected(self) -> bool:
+        """Whether the server wants the body: it says so, or says nothing for a while."""
+        self._abort.phase = "waiting for leave to send the body"
+        seconds = self._timeout.read_timeout
+        seconds = EXPECT_SECONDS if seconds is None else min(seconds, EXPECT_SECONDS)
+        try:
+            set_timeout(self._connection.sock, seconds)
+            goes_on = self._reader.may_continue()
+        except _TIMEOUTS:
+            goes_on = True
+        except Exception as exc:
+            raise self._read_failure(exc, seconds) from exc
+        finally:
+            self._abort.check()
+        self._abort.phase = "sending the request"
+        return goes_on
 
     def _pieces(self) -> typing.Iterator[bytes | memoryview]:
         """The body as it goes over the wire."""
         request = self._request
-        fields = dict(self._headers)
-        chunked = b"transfer-encoding" in fields
-        length = None if chunked else fields.get(b"content-length")
-        left = None if length is None else int(length)
+        _, chunked, left, *_ = self._lines
         pieces = self._user_pieces() if request.is_streaming else request.stream()
         for piece in pieces:
             if chunked:
@@ -244,19 +255,19 @@ class Exchange:
             del failure
 
     def _read_head(self, seconds: float | None) -> ResponseReader:
-        sock = self._connection.sock
-        reader = ResponseReader(sock, self._request.method)
+        reader = self._reader
         try:
-            set_timeout(sock, seconds)
+            set_timeout(reader.sock, seconds)
             reader.begin()
         except Exception as exc:
-            self._abort.check()
-            if self._may_repeat(exc):
-                raise Stale from exc
-            raise read_error(exc, seconds, self._request) from exc
+            raise self._read_failure(exc, seconds) from exc
         self._abort.check()
         self._timings.mark("first_byte", reader.begun_at)
         return reader
+
+    def _read_failure(self, exc: Exception, seconds: float | None) -> Exception:
+        self._abort.check()
+        return Stale() if self._may_repeat(exc) else read_error(exc, seconds, self._request)
 
     def _may_repeat(self, exc: Exception) -> bool:
         """

@@ -16,18 +16,89 @@ import urllib.parse
 
 from ..aborting import Abort
 from ..config import MAX_WORKERS, PoolLimits, SSLConfig, default_pool_limits
-from ..exceptions import HTTPError, UnsupportedScheme
-from ..models import Headers, Request, Response
+from ..exceptions import HTTPError, ProtocolError, UnsupportedScheme
+from ..models import URL, Headers, Request, Response
+from ..models.references import LONGEST_HOST
 from .base import Context, Dispatcher
 from .body import ResponseBody, let_go
 from .connections import Connection, Route
 from .exchange import Exchange, Stale
+from .http11 import FieldLines, request_line
 from .pool import ConnectionPool, Lease
 from .proxies import ProxyMap
 
 __all__ = ["NetworkDispatch"]
 
 _Fields = list[tuple[bytes, bytes]]
+
+#: For so many origins, how requests go there is remembered.
+_MAX_WAYS = 1024
+#: And the last field lines that went there, unless they have other fields, which may be secret, or
+#: more bytes.
+_HARMLESS = frozenset(
+    {
+        b"accept",
+        b"accept-encoding",
+        b"accept-language",
+        b"cache-control",
+        b"connection",
+        b"content-length",
+        b"content-type",
+        b"host",
+        b"transfer-encoding",
+        b"user-agent",
+    }
+)
+_MAX_LINES = 4096
+
+
+class _Way:
+    """
+    How requests go to one origin.
+
+    * `ssl`: with which of the user's settings.
+    * `prefix`: what comes before the path in the request target.
+    * `authorization`: the credentials for a proxy that makes the request itself.
+    * `to_proxy`: whether it is one. What else is meant for a proxy stays with the proxy (RFC
+      9110, section 11.7.2).
+    """
+
+    __slots__ = ("_last", "authorization", "prefix", "route", "ssl", "to_proxy")
+
+    def __init__(
+        self,
+        route: Route,
+        ssl: SSLConfig,
+        *,
+        prefix: str = "",
+        to_proxy: bool = False,
+        authorization: bytes | None = None,
+    ) -> None:
+        self.route: Route = route
+        self.ssl: SSLConfig = ssl
+        self.prefix: str = prefix
+        self.to_proxy: bool = to_proxy
+        self.authorization: bytes | None = authorization
+        # Most requests have the same as the one before.
+        self._last: tuple[_Fields, FieldLines] = ([], FieldLines.of([]))
+
+    def lines(self, given: _Fields) -> FieldLines:
+        """Those of a request with these fields. Raises `ProtocolError`."""
+        fields, lines = self._last
+        if given == fields:
+            return lines
+        fields = given
+        if self.authorization is not None or not self.to_proxy:
+            fields = [pair for pair in fields if pair[0] != b"proxy-authorization"]
+            if self.authorization is not None:
+                fields.append((b"proxy-authorization", self.authorization))
+        try:
+            lines = FieldLines.of(fields)
+        except ValueError as exc:
+            raise _invalid(exc) from exc
+        if len(lines.data) < _MAX_LINES and _HARMLESS.issuperset([name for name, _ in given]):
+            self._last = (given.copy(), lines)
+        return lines
 
 
 class NetworkDispatch(Dispatcher):
@@ -50,26 +121,45 @@ class NetworkDispatch(Dispatcher):
         proxies: typing.Mapping[str, str | None] | None = None,
         trust_env: bool = True,
     ) -> None:
+        # urllib3 is loaded here, not with this module, for which a start would wait; and not at the
+        # first connection: in a worker, where a fork would leave it half done in the child.
+        from . import urllib3_border  # noqa: F401
+
         self._limits = default_pool_limits(MAX_WORKERS) if limits is None else limits
         #: By process id: a forked child has a pool of its own.
         self._pools: dict[int, ConnectionPool[Connection]] = {}
         self._proxies = ProxyMap(proxies, trust_env)
         self._trust_env = trust_env
+        self._ways: dict[tuple[str | None, str | None, str | None], _Way] = {}
 
     def send(self, request: Request, context: Context) -> Response:
         """
-        Return the response as soon as its head is there. One without a body has given its
-        connection back by then; the others do when their body has been read, or closed.
+        Return the response as soon as its head is there. One without a body, or whose body came
+        with the head and is not to be streamed, has given its connection back by then; the others
+        do when their body has been read, or closed.
         """
-        route, target, headers = self._plan(request, context.ssl)
+        url = request.url
+        scheme, _, host, port, path, query, _ = url._parts
+        way = self._ways.get((scheme, host, port))
+        if way is None or way.ssl is not context.ssl:
+            way = self._find_way(url, context.ssl)
+        target = way.prefix + (path or "/")
+        if query is not None:
+            target = f"{target}?{query}"
+        lines = way.lines(request.headers.raw)
         try:
-            return self._attempt(request, context, route, target, headers, fresh=False)
+            head = request_line(request.method, target) + lines.data
+        except ValueError as exc:
+            raise _invalid(exc) from exc
+        try:
+            return self._attempt(request, context, way.route, head, lines, fresh=False)
         except Stale:
             context.abort.check()
         # Only once: the connection of this attempt is new, and so never stale.
-        return self._attempt(request, context, route, target, headers, fresh=True)
+        return self._attempt(request, context, way.route, head, lines, fresh=True)
 
     def close(self) -> None:
+        self._ways.clear()
         self._pool.close()
 
     @property
@@ -86,37 +176,42 @@ class NetworkDispatch(Dispatcher):
                     parents.forget()
         return pool
 
-    def _plan(self, request: Request, ssl: SSLConfig) -> tuple[Route, str, _Fields]:
-        """Along which route, for which request target, and with which headers."""
-        url = request.url
+    def _find_way(self, url: URL, ssl: SSLConfig) -> _Way:
+        if len(self._ways) >= _MAX_WAYS:
+            self._ways.clear()
+        way = self._new_way(url, ssl)
+        if len(url.host) <= LONGEST_HOST:  # the zone of an IPv6 address has no limit
+            self._ways[url._parts[0], url._parts[2], url._parts[3]] = way
+        return way
+
+    def _new_way(self, url: URL, ssl: SSLConfig) -> _Way:
         scheme, host, port = url.scheme, url.host, url.port
         if scheme not in ("http", "https") or port is None:
             raise UnsupportedScheme(f"{scheme!r} URLs cannot be requested, only http and https")
         if host.startswith("["):
             host = urllib.parse.unquote(host[1:-1])
         proxy = self._proxies.for_host(scheme, host, port)
-        if proxy is None or proxy.is_socks or scheme == "https":
-            # What is meant for a proxy stays with the proxy (RFC 9110, section 11.7.2).
-            headers = [pair for pair in request.headers.raw if pair[0] != b"proxy-authorization"]
-            if scheme == "https":
-                return Route(scheme, host, port, ssl, proxy), url.full_path, headers
-            return Route(scheme, host, port, None, proxy), url.full_path, headers
+        if scheme == "https":
+            return _Way(Route(scheme, host, port, ssl, proxy), ssl)
+        if proxy is None or proxy.is_socks:
+            return _Way(Route(scheme, host, port, None, proxy), ssl)
         # The proxy makes the request (RFC 9112, section 3.2.2): all hosts share its connections.
-        headers = list(request.headers.raw)
-        if proxy.authorization is not None:
-            headers = [pair for pair in headers if pair[0] != b"proxy-authorization"]
-            headers.append((b"proxy-authorization", proxy.authorization))
         to_proxy = SSLConfig(verify=ssl.verify) if proxy.scheme == "https" else None
-        route = Route(scheme, proxy.host, proxy.port, to_proxy, proxy)
-        return route, f"{scheme}://{url.host_header}{url.full_path}", headers
+        return _Way(
+            Route(scheme, proxy.host, proxy.port, to_proxy, proxy),
+            ssl,
+            prefix=f"{scheme}://{url.host_header}",
+            to_proxy=True,
+            authorization=proxy.authorization,
+        )
 
     def _attempt(
         self,
         request: Request,
         context: Context,
         route: Route,
-        target: str,
-        headers: _Fields,
+        head: bytes,
+        lines: FieldLines,
         *,
         fresh: bool,
     ) -> Response:
@@ -126,18 +221,13 @@ class NetworkDispatch(Dispatcher):
         abort.phase = "waiting for a connection"
         lease = self._pool.acquire(route, abort)
         try:
-            connection, reused = self._connect(lease, route, context, fresh)
-            exchange = Exchange(
-                request,
-                target,
-                headers,
-                connection,
-                context.timeout,
-                abort,
-                timings,
-                reused=reused,
-                lease=lease,
-            )
+            connection = lease.connection
+            reused = connection is not None and not fresh
+            if connection is None or fresh:
+                connection = self._connect(lease, route, context)
+            else:
+                abort.blocked_on(connection.wake)
+            exchange = Exchange(request, head, lines, connection, context, reused, lease)
             reader = exchange.run()
             abort.phase = "reading the body"
             content: bytes | ResponseBody | None = None
@@ -156,12 +246,13 @@ class NetworkDispatch(Dispatcher):
                     timings,
                     may_reuse=exchange.may_reuse,
                 )
-            response = Response(
+            response = Response._received(
                 reader.status,
-                protocol="HTTP/1.0" if reader.version == 10 else "HTTP/1.1",
-                headers=Headers._from_raw(reader.raw_headers),
-                content=content,
-                request=request,
+                "HTTP/1.0" if reader.version == 10 else "HTTP/1.1",
+                Headers._of(reader.raw_headers),
+                content,
+                request,
+                reader.is_bare,
             )
             if context.stream and not isinstance(content, bytes):
                 lease.delivered()
@@ -170,20 +261,18 @@ class NetworkDispatch(Dispatcher):
             _drop(lease, abort)
             raise
 
-    def _connect(
-        self, lease: Lease[Connection], route: Route, context: Context, fresh: bool
-    ) -> tuple[Connection, bool]:
-        connection = lease.connection
-        if connection is not None and fresh:
-            lease.connection = None
-            connection.close()
-            connection = None
-        if connection is not None:
-            context.abort.blocked_on(connection.wake)
-            return connection, True
+    def _connect(self, lease: Lease[Connection], route: Route, context: Context) -> Connection:
+        """A new one, in place of the one that the lease has, if any."""
+        old, lease.connection = lease.connection, None
+        if old is not None:
+            old.close()
         lease.connection = connection = Connection(route, self._trust_env)
         connection.open(context.abort, context.timeout.connect_timeout, context.timings)
-        return connection, False
+        return connection
+
+
+def _invalid(reason: ValueError) -> ProtocolError:
+    return ProtocolError(f"the request is not valid HTTP/1.1: {reason}")
 
 
 def _drop(lease: Lease[Connection], abort: Abort) -> None:

@@ -33,6 +33,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import itertools
+import math
 import threading
 import time
 import typing
@@ -156,6 +157,8 @@ class ConnectionPool(typing.Generic[C]):
         # Oldest first, and the same by key.
         self._idle: dict[int, _Idle[C]] = {}
         self._idle_by_key: dict[typing.Hashable, dict[int, _Idle[C]]] = {}
+        # Not before this is any of them too old.
+        self._look_at = -math.inf
         self._line: collections.deque[Lease[C]] = collections.deque()
         # Filled by finalizers: permits and connections of leases that nobody gave back.
         self._abandoned: collections.deque[_Abandoned[C]] = collections.deque()
@@ -170,23 +173,29 @@ class ConnectionPool(typing.Generic[C]):
         Raises `PoolTimeout`, `ClientClosed` once the pool is closed, and the abort's error.
         """
         abort.check()
-        self._sweep()
+        if self._abandoned:
+            self._sweep()
         lease = Lease(self, key, next(self._tokens))
         with self._lock:
             if self._closed:
                 raise ClientClosed("the client is closed and opens no more connections")
-            lease._waiting_since = self._clock()
-            self._line.append(lease)
-            self._serve_locked()
-            victims = self._surplus_locked()
-        _close_all(victims)
+            now = lease._waiting_since = self._clock()
+            if not self._line and self._provide_locked(lease):
+                lease._granted = True
+            else:
+                self._line.append(lease)
+                self._serve_locked()
+            victims = self._surplus_locked(now) if now >= self._look_at else None
+        if victims:
+            _close_all(victims)
         if not lease._granted:
             try:
                 self._wait(lease, abort)
             except BaseException:
                 self._leave_line(lease)
                 raise
-        self._settle(lease)
+            now = self._clock()
+        self._settle(lease, now)
         return lease
 
     def close(self) -> None:
@@ -197,7 +206,7 @@ class ConnectionPool(typing.Generic[C]):
         self._sweep()
         with self._lock:
             self._closed = True
-            victims = self._surplus_locked()
+            victims = self._surplus_locked(self._clock())
             self._serve_locked()
         _close_all(victims)
 
@@ -264,21 +273,23 @@ class ConnectionPool(typing.Generic[C]):
         lease.give_back(reusable=True)
         self._sweep()
 
-    def _settle(self, lease: Lease[C]) -> None:
+    def _settle(self, lease: Lease[C], now: float) -> None:
         """Close what the lease replaces, and what did not survive its rest."""
-        evicted, lease._evicted = lease._evicted, None
+        evicted = lease._evicted
         if evicted is not None:
+            lease._evicted = None
             evicted.close()
-        while lease.connection is not None and not self._is_good(lease, lease.connection):
-            stale, lease.connection = lease.connection, None
-            stale.close()
+        connection = lease.connection
+        while connection is not None:
+            if now - lease._idle_since < IDLE_SECONDS and connection.is_usable():
+                break
+            lease.connection = None
+            connection.close()
             with self._lock:
                 # Another may have survived. Its own permit comes free by that.
                 self._pop_newest_locked(lease)
                 self._serve_locked()
-
-    def _is_good(self, lease: Lease[C], connection: C) -> bool:
-        return self._clock() - lease._idle_since < IDLE_SECONDS and connection.is_usable()
+            connection = lease.connection
 
     def _serve_locked(self) -> None:
         """Give out what there is, first come first served."""
@@ -306,6 +317,7 @@ class ConnectionPool(typing.Generic[C]):
 
     def _provide_locked(self, lease: Lease[C]) -> bool:
         """Give it a permit, with a connection to use, or to close, if there is one."""
+        lease.connection = None  # an interrupt may have left it with one that has no permit
         if not self._pop_newest_locked(lease):
             hard_limit = self._limits.hard_limit
             if hard_limit is not None and len(self._in_use) + len(self._idle) >= hard_limit:
@@ -319,11 +331,14 @@ class ConnectionPool(typing.Generic[C]):
 
     def _pop_newest_locked(self, lease: Lease[C]) -> bool:
         entries = self._idle_by_key.get(lease._key)
-        newest = next(reversed(entries.items()), None) if entries else None
-        if newest is None:
+        if not entries:
             return False
-        token, entry = newest
-        self._pop_locked(token, entry)
+        # In this order, so that an interrupt in between leaves it counted, or in nobody's hands,
+        # but never in the hands of two.
+        token, entry = entries.popitem()
+        if not entries:
+            self._idle_by_key.pop(entry.key, None)
+        self._idle.pop(token, None)
         lease.connection = entry.connection
         lease._idle_since = entry.since
         return True
@@ -348,33 +363,48 @@ class ConnectionPool(typing.Generic[C]):
             connection.close()
             connection = None
         with self._lock:
+            now = self._clock()
             self._in_use.discard(lease._token)
             self._delivered.discard(lease._token)
             if connection is not None:
-                self._add_idle_locked(lease._key, connection)
-            self._serve_locked()
-            victims = self._surplus_locked()
+                self._add_idle_locked(lease._key, connection, now)
+            if self._line:
+                self._serve_locked()
+            elif self._stuck_since is not None:
+                self._watch_streams_locked()
+            most = 0 if self._closed else self._limits.soft_limit
+            if now >= self._look_at or (most is not None and len(self._idle) > most):
+                victims = self._surplus_locked(now)
+            else:
+                victims = None
         lease._done = True
-        _close_all(victims)
-        self._sweep()
+        if victims:
+            _close_all(victims)
+        if self._abandoned:
+            self._sweep()
 
-    def _add_idle_locked(self, key: typing.Hashable, connection: C) -> None:
+    def _add_idle_locked(self, key: typing.Hashable, connection: C, now: float) -> None:
         token = next(self._tokens)
-        entry = _Idle(key, connection, self._clock())
+        entry = _Idle(key, connection, now)
         self._idle[token] = entry
-        self._idle_by_key.setdefault(key, {})[token] = entry
+        entries = self._idle_by_key.get(key)
+        if entries is None:
+            entries = self._idle_by_key.setdefault(key, {})
+        entries[token] = entry
 
-    def _surplus_locked(self) -> list[Lease[C]]:
+    def _surplus_locked(self, now: float) -> list[Lease[C]]:
         """
         The idle connections too many or too old, each with a permit of its own until it is
         closed.
         """
         limit = 0 if self._closed else self._limits.soft_limit
-        stale = self._clock() - IDLE_SECONDS
-        victims = []
-        while (oldest := next(iter(self._idle.items()), None)) is not None:
-            token, entry = oldest
-            if (limit is None or len(self._idle) <= limit) and entry.since > stale:
+        stale = now - IDLE_SECONDS
+        victims: list[Lease[C]] = []
+        self._look_at = now + IDLE_SECONDS
+        while self._idle:
+            token, entry = next(iter(self._idle.items()))
+            if entry.since > stale and (limit is None or len(self._idle) <= limit):
+                self._look_at = entry.since + IDLE_SECONDS
                 break
             victim = Lease(self, entry.key, next(self._tokens))
             victim.connection = entry.connection

@@ -8,6 +8,7 @@ as it came; or in `_stream`, on its way. All reading goes through `_decoded` or 
 
 from __future__ import annotations
 
+import io
 import json as jsonlib
 import os
 import pathlib
@@ -48,6 +49,7 @@ class ReceivedBody:
         "_content",
         "_default_encoding",
         "_encoding",
+        "_is_bare",
         "_max_size",
         "_raw",
         "_stream",
@@ -73,6 +75,8 @@ class ReceivedBody:
     _default_encoding: str | None
     #: `max_response_size` of the client.
     _max_size: int | None
+    #: Whether it is known to have neither a Set-Cookie nor a Content-Encoding.
+    _is_bare: bool
 
     def __init__(
         self,
@@ -89,6 +93,7 @@ class ReceivedBody:
         self.tag = None
         self._content = self._raw = self._stream = self._max_size = None
         self._text = self._encoding = self._default_encoding = None
+        self._is_bare = False
         if isinstance(content, bytes):
             self._raw = content
         elif content is None:
@@ -112,8 +117,8 @@ class ReceivedBody:
 
     def _drop(self) -> None:
         """Do not keep a body that has come with the head, and that nobody wants."""
-        if self._raw:
-            self._raw = self._content = None
+        if self._raw and self._content is None:
+            self._raw = None
 
     @property
     def is_closed(self) -> bool:
@@ -246,8 +251,18 @@ class ReceivedBody:
         return error
 
     def _codings(self) -> list[str]:
-        values = self.headers.getlist("content-encoding", split_commas=True)
-        return find_codings(values) if values else values
+        if not self.headers._has(b"content-encoding"):
+            return []
+        return find_codings(self.headers.getlist("content-encoding", split_commas=True))
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether its content is here as it is: nothing to decode, nothing to refuse."""
+        return (
+            self._raw is not None
+            and self._max_size is None
+            and (self._is_bare or not self.headers._has(b"content-encoding"))
+        )
 
     def _decoded(self, raw: bytes, codings: list[str]) -> Generator[bytes, None, None]:
         try:
@@ -272,6 +287,18 @@ class ReceivedBody:
         return int(length) if length.isdecimal() and length.isascii() and len(length) < 20 else None
 
 
+def _joined(pieces: Iterator[bytes]) -> bytes:
+    """With one copy in memory, where ``b"".join`` has two at last."""
+    first = next(pieces, b"")
+    whole = io.BytesIO()
+    for piece in pieces:
+        if first:
+            whole.write(first)
+            first = b""
+        whole.write(piece)
+    return whole.getvalue() if whole.tell() else first
+
+
 class ReadableBody(ReceivedBody):
     """The ways to read it, for a thread that waits for its bytes."""
 
@@ -293,7 +320,16 @@ class ReadableBody(ReceivedBody):
         stream = self._unread()
         if stream is None:
             return self.content
-        self._content = content = b"".join(Pieces(self, stream, decoded=True))
+        content = None
+        if not self._codings():
+            try:
+                content = stream.read_whole(self._max_size, self._declared_size())
+            except HTTPError as error:
+                self._about(error)
+                raise
+        if content is None:
+            content = _joined(Pieces(self, stream, decoded=True))
+        self._content = content
         self._stream = None
         return content
 

@@ -23,11 +23,11 @@ from ..exceptions import InvalidURL
 __all__ = [
     "DEFAULT_PORTS",
     "LONGEST_HOST",
-    "PLAIN",
     "Parts",
     "build",
     "encodable",
     "parse",
+    "plain_parts",
     "split_authority",
 ]
 
@@ -53,12 +53,14 @@ _PCHAR = _UNRESERVED + _SUB_DELIMS + ":@"
 # 2.3.4), and makes the resolver of the standard library raise a UnicodeError.
 _HOST = r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?"
 LONGEST_HOST = 254  # 253 and the dot of the root
+#: Digits of a port, zeros in front included: Python makes no number of thousands of them.
+LONGEST_PORT = 20
 
 # The second group never matches: there is no userinfo in a plain URL.
-PLAIN = re.compile(
-    rf"(https?)://((?!))?({_HOST})(?::([0-9]{{1,4}}|[1-5][0-9]{{4}}))?((?:/[{_PCHAR}/]*)?)"
-    rf"(?:\?([{_PCHAR}/?]*))?(?:#([{_PCHAR}/?]*))?"
-)
+_PLAIN_ORIGIN = rf"(https?)://((?!))?({_HOST})(?::([0-9]{{1,4}}|[1-5][0-9]{{4}}))?"
+_PLAIN_REST = rf"((?:/[{_PCHAR}/]*)?)(?:\?([{_PCHAR}/?]*))?(?:#([{_PCHAR}/?]*))?"
+_PLAIN = re.compile(_PLAIN_ORIGIN + _PLAIN_REST)
+_REST = re.compile(_PLAIN_REST)
 # RFC 3986, appendix B.
 _REFERENCE = re.compile(
     r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#(.*))?", re.DOTALL
@@ -68,6 +70,36 @@ _REG_NAME = re.compile(_HOST)
 # RFC 6874 has the zone after "%25"; a bare "%", as people write it, is taken too.
 _IP_LITERAL = re.compile(rf"\[([0-9A-Fa-f:.]+)(?:%(?:25)?([{_UNRESERVED}]+))?\]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+_Origin = tuple[str, None, str, typing.Optional[str]]
+
+#: The first four parts of plain URLs by their text, for so many of them: most URLs of a program
+#: lead to a few servers.
+_known_origins: dict[str, _Origin] = {}
+_MAX_KNOWN_ORIGINS = 1024
+
+
+def plain_parts(url: str) -> Parts | None:
+    """The parts of a URL that is plain, and so normal as it stands; None for others."""
+    end = url.find("/", 8)
+    origin = _known_origins.get(url[:end])
+    if origin is not None:
+        match = _REST.fullmatch(url, end)
+        if match is None:
+            return None
+        path, query, fragment = match.groups()
+    else:
+        match = _PLAIN.fullmatch(url)
+        if match is None or match.end(3) >= LONGEST_HOST:
+            return None
+        scheme, _, host, port, path, query, fragment = match.groups()
+        origin = (scheme, None, host, port)
+        if match.start(5) == end:
+            if len(_known_origins) >= _MAX_KNOWN_ORIGINS:
+                _known_origins.clear()
+            _known_origins[url[:end]] = origin
+    return None if "/." in path else (*origin, path, query, fragment)
 
 
 @contextlib.contextmanager
@@ -153,6 +185,8 @@ def _check_port(port: str) -> None:
     significant = port.lstrip("0")
     if len(significant) > 5 or int(significant or 0) > 65535:
         raise InvalidURL("the URL's port is above 65535")
+    if len(port) > LONGEST_PORT:
+        raise InvalidURL("the URL's port has more digits than anyone needs")
 
 
 def _remove_dot_segments(path: str) -> str:

@@ -13,6 +13,7 @@ from .decoding import ACCEPT_ENCODING
 from .headers import Headers, HeaderTypes
 from .multipart import RequestFiles
 from .queryparams import QueryParamTypes
+from .references import LONGEST_HOST
 from .urls import URL, URLTypes, without_password
 
 __all__ = ["BaseRequest", "Request"]
@@ -31,6 +32,11 @@ _NO_CONTENT = (b"content-length", b"0")
 _CHUNKED = (b"transfer-encoding", b"chunked")
 _ACCEPT_ENCODING = (b"accept-encoding", ACCEPT_ENCODING.encode("ascii"))
 _CONNECTION = (b"connection", b"keep-alive")
+_LAST = (_ACCEPT_ENCODING, _CONNECTION)
+
+#: By scheme, host and port, for so many of them: most requests go where others went.
+_known_hosts: dict[tuple[str | None, str | None, str | None], tuple[bytes, bytes]] = {}
+_MAX_KNOWN_HOSTS = 1024
 
 # RFC 9110, section 15.4: what describes the content goes with it.
 _ABOUT_CONTENT = frozenset(
@@ -109,15 +115,20 @@ class BaseRequest:
         self._source: BodySource | None = None
         self._cookies: Cookies | None = None
 
-        raw = [(b"host", url.host_header.encode("ascii")), _USER_AGENT, _ACCEPT]
+        scheme, _, host, port, *_ = url._parts
+        raw = [_known_hosts.get((scheme, host, port)) or _host_field(url), _USER_AGENT, _ACCEPT]
+        has_body = not (data is None and json is None and files is None)
+        if not has_body and method in _EXPECT_BODY:
+            raw.append(_NO_CONTENT)
+        if headers is None and cookies is None and not has_body:
+            raw += _LAST
+            self.headers = Headers._of(raw)
+            return
         self.headers = given = Headers(headers)
         if isinstance(headers, Headers):
             given._check()
         content_type = None
-        if data is None and json is None and files is None:
-            if method in _EXPECT_BODY:
-                raw.append(_NO_CONTENT)
-        else:
+        if has_body:
             body, content_type = encode_body(
                 data, json, files, given, may_await=self._may_have_async_body
             )
@@ -131,7 +142,7 @@ class BaseRequest:
                 raw.append(_CHUNKED)
             elif size or method in _EXPECT_BODY:
                 raw.append((b"content-length", b"%d" % size))
-        raw += (_ACCEPT_ENCODING, _CONNECTION)
+        raw += _LAST
 
         if given.raw:
             names = {name for name, _ in given.raw}
@@ -296,6 +307,16 @@ class Request(BaseRequest):
         iterator can still be sent only once.
         """
         return self._replace()
+
+
+def _host_field(url: URL) -> tuple[bytes, bytes]:
+    if len(_known_hosts) >= _MAX_KNOWN_HOSTS:
+        _known_hosts.clear()
+    scheme, _, host, port, *_ = url._parts
+    field = (b"host", url.host_header.encode("ascii"))
+    if len(host or "") <= LONGEST_HOST:  # the zone of an IPv6 address has no limit
+        _known_hosts[scheme, host, port] = field
+    return field
 
 
 def _normal_method(method: object) -> str:

@@ -9,11 +9,12 @@ from collections.abc import Callable
 
 from ..exceptions import HTTPStatusError
 from .cookies import Cookies
-from .headers import HeaderTypes
+from .headers import Headers, HeaderTypes
 from .links import find_links
 from .received import ReadableBody, ReceivedBody, ResponseContent
 from .requests import Request
 from .status_codes import StatusCode
+from .streams import ResponseStream
 from .urls import URL
 
 if typing.TYPE_CHECKING:
@@ -31,7 +32,7 @@ _STATE = (
     "headers",
     "history",
     "tag",
-    "elapsed",
+    "_elapsed",
     "timings",
     "_content",
     "_raw",
@@ -51,12 +52,13 @@ class Redirection(typing.Protocol):
 class BaseResponse(ReceivedBody):
     """What a response is, however its body is read."""
 
-    __slots__ = ("__weakref__", "_cookies", "_follow", "elapsed", "history", "protocol", "timings")
+    __slots__ = ("__weakref__", "_cookies", "_elapsed", "_follow", "history", "protocol", "timings")
 
     protocol: str | None
-    # Typed for the responses that clients deliver: all of them have both.
-    elapsed: datetime.timedelta
+    # Typed, like `elapsed`, for the responses that clients deliver: all of them have both.
     timings: Timings
+    #: Seconds, of which the object is made when somebody asks.
+    _elapsed: float | None
     _cookies: Cookies | None
     #: A `Redirection`, or what an asynchronous client has in its place.
     _follow: typing.Any
@@ -64,8 +66,20 @@ class BaseResponse(ReceivedBody):
     def _be_new(self, protocol: str | None) -> None:
         """One that no client has measured."""
         self.protocol = protocol
-        self.elapsed = self.timings = typing.cast(typing.Any, None)
+        self.timings = typing.cast(typing.Any, None)
+        self._elapsed = None
         self._cookies = self._follow = None
+
+    @property
+    def elapsed(self) -> datetime.timedelta:
+        """What the request took in all; see the class. None where no client measured it."""
+        if self._elapsed is None:
+            return typing.cast(datetime.timedelta, None)  # typed as `timings` is
+        return datetime.timedelta(seconds=self._elapsed)
+
+    @elapsed.setter
+    def elapsed(self, elapsed: datetime.timedelta | None) -> None:
+        self._elapsed = None if elapsed is None else elapsed.total_seconds()
 
     @property
     def reason_phrase(self) -> str:
@@ -149,6 +163,7 @@ class BaseResponse(ReceivedBody):
     def __setstate__(self, state: dict[str, typing.Any]) -> None:
         self._stream = self._text = self._cookies = None
         self._follow = None
+        self._is_bare = False
         for name, value in state.items():
             setattr(self, name, value)
 
@@ -197,6 +212,34 @@ class Response(BaseResponse, ReadableBody):
         self.history = [] if history is None else history
         if on_close is not None:
             self._add_on_close(on_close)
+
+    @classmethod
+    def _received(
+        cls,
+        status_code: int,
+        protocol: str,
+        headers: Headers,
+        content: ResponseContent,
+        request: Request,
+        is_bare: bool,
+    ) -> Response:
+        """The same, of what is known to be right, in one step: every request makes one."""
+        response = cls.__new__(cls)
+        response.status_code = status_code
+        response.protocol = protocol
+        response.headers = headers
+        response.request = request
+        if isinstance(content, bytes):
+            response._raw, response._stream = content, None
+        else:
+            response._raw, response._stream = None, ResponseStream(content)
+        response._content = response._text = response._cookies = response._follow = None
+        response._max_size = response._encoding = response._default_encoding = None
+        response._is_bare = is_bare
+        response.tag = response._elapsed = None
+        response.timings = typing.cast(typing.Any, None)
+        response.history = []
+        return response
 
     def next(self) -> Response:
         """

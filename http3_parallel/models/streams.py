@@ -101,6 +101,32 @@ class ResponseStream:
         finally:
             self._release()
 
+    def read_whole(self, max_size: int | None = None, size: int | None = None) -> bytes | None:
+        """
+        All of it, as it comes, if the source has a `read_whole()` that can give that; else None,
+        and nothing is begun. Otherwise as `begin` and `next_piece`.
+        """
+        read_whole = getattr(self._content, "read_whole", None)
+        if read_whole is None or (max_size is not None and size is None):
+            return None
+        self.begin([], max_size, size)
+        self._acquire()
+        try:
+            if self.closed:
+                raise ResponseClosed("the response was closed while its body was being read")
+            try:
+                data: bytes | None = read_whole()
+            except BaseException:
+                self._finish()
+                raise
+            if data is None:
+                self.begun = False
+            else:
+                self._finish()
+            return data
+        finally:
+            self._release()
+
     def limit(self, seconds: float) -> None:
         """Wait at most so long for its next bytes, where the source knows how to."""
         limit = getattr(self._content, "limit", None)

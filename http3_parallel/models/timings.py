@@ -90,13 +90,15 @@ class Timings:
 
         Raises `ValueError` for any other name, and on a copy.
         """
-        if moment in self._marks:
+        marks = self._marks
+        if moment in marks:
             return
         if moment not in _KNOWN:
             raise ValueError(f"{moment!r} is none of {', '.join(_MOMENTS)}")
-        if self._started is None:
+        started = self._started
+        if started is None:
             raise ValueError("a copy of timings cannot be marked")
-        self._marks[moment] = (perf_counter() if at is None else at) - self._started
+        marks[moment] = (perf_counter() if at is None else at) - started
 
     def as_dict(self) -> dict[str, float | None]:
         """All moments by name, in the order in which they come."""
@@ -110,7 +112,8 @@ class Timings:
 
     def _restart(self) -> None:
         """Forget the exchange so far: a dispatcher begins anew, and nobody saw what came before."""
-        self._marks = self._before_exchange()
+        if len(self._marks) > ("queued" in self._marks):
+            self._marks = self._before_exchange()
 
     def _before_exchange(self) -> dict[str, float]:
         queued = self._marks.get("queued")

@@ -10,12 +10,11 @@ from ..exceptions import InvalidURL
 from .queryparams import QueryParams, QueryParamTypes
 from .references import (
     DEFAULT_PORTS,
-    LONGEST_HOST,
-    PLAIN,
     Parts,
     build,
     encodable,
     parse,
+    plain_parts,
     split_authority,
 )
 
@@ -53,16 +52,16 @@ class URL:
         params: QueryParamTypes | None = None,
     ) -> None:
         if isinstance(url, str):
-            match = PLAIN.fullmatch(url)
-            try:
-                if match is not None and "/." not in match[5] and match.end(3) < LONGEST_HOST:
-                    self._url = match[0]
-                    self._parts = typing.cast(Parts, match.groups())
-                else:
+            parts = plain_parts(url)
+            if parts is not None:
+                # Of a subclass of str, too, this is a str.
+                self._url, self._parts = str.__str__(url), parts
+            else:
+                try:
                     self._url, self._parts = parse(url, allow_relative)
-            except InvalidURL as error:
-                error._url = url
-                raise
+                except InvalidURL as error:
+                    error._url = url
+                    raise
         elif isinstance(url, URL):
             self._url, self._parts = url._url, url._parts
             if not allow_relative and not url.is_absolute_url:

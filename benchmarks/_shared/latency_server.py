@@ -1,10 +1,10 @@
 """
 A server that answers each request after some milliseconds, on one core of its own.
 
-    python -m _async_peers.latency_server
+    python -m benchmarks._shared.latency_server
 
 It prints its port, and ends when its standard input does, so that it outlives nobody. It answers
-GET /MILLISECONDS/NUMBER, one request of a connection at a time.
+GET /MILLISECONDS/NUMBER, whatever is between the two, one request of a connection at a time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Connection(asyncio.Protocol):
         if b"\r\n\r\n" not in self._received:
             return
         head, self._received = self._received, b""
-        _, milliseconds, number = head.split(b" ", 2)[1].split(b"/")
+        _, milliseconds, *_, number = head.split(b" ", 2)[1].split(b"/")
         body = page(int(number))
         answer = (
             b"HTTP/1.1 200 OK\r\nServer: benchmark\r\nContent-Type: text/plain\r\n"
