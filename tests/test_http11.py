@@ -367,6 +367,26 @@ def test_a_limit_is_the_same_however_the_bytes_were_cut(name: str) -> None:
                     read(*pieces)
 
 
+#: Two faults, of which the second is that something is too large.
+TWO_FAULTS: dict[str, bytes] = {
+    "a bad line, and many": OK + b"?\r\n" + b"X: y\r\n" * 101 + b"\r\n",
+    "a control, and many lines": OK + b"X: \0\r\n" + b"X: y\r\n" * 101 + b"\r\n",
+    "a bad line, and a long one": OK + b"?\n" + b"X: ".ljust(70_000, b"x") + b"\n\n",
+    "a control, and a long line": OK + b"X: \0\n" + b"X: ".ljust(70_000, b"x") + b"\n\n",
+    "a long line, and no end": OK + b"X: ".ljust(70_000, b"x") + b"\nX: y\n",
+    "a long status line, and no end": OK[:13].ljust(70_000, b"x") + b"\nX: y\n",
+    "many lines, and no end": OK + b"X: y\r\n" * 102,
+}
+
+
+@pytest.mark.parametrize("name", TWO_FAULTS)
+def test_which_of_two_faults_is_told_does_not_depend_on_the_cuts(name: str) -> None:
+    data = TWO_FAULTS[name]
+    for length in (100, 1_000, 40_000, 65_536, 100_000):
+        with pytest.raises(OversizedMessage):
+            read(*[data[i : i + length] for i in range(0, len(data), length)])
+
+
 def test_it_is_refused_as_soon_as_it_can_be_told() -> None:
     for data in (b"SSH-2.0-x", b"\x15\x03\x01\x00", b"HTTP/2", b"HTTP/1.1 xyz\r\n"):
         script = Script([data, AssertionError("it waits for more")])

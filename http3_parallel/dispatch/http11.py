@@ -330,10 +330,14 @@ class ResponseReader:
             if end is not None:
                 break
             lines += buffer.count(b"\n", searched)
+            # The line that goes on, or did until now: one within what has come is no longer than
+            # that.
+            start = max(buffer.rfind(b"\n", place, searched) + 1, place)
+            stop = buffer.find(b"\n", searched)
             searched = len(buffer)
             if searched - place + self._size > MAX_HEAD:
                 raise OversizedMessage(f"a head of more than {MAX_HEAD} bytes")
-            if searched - max(buffer.rfind(b"\n", place) + 1, place) > MAX_LINE:
+            if (searched if stop < 0 else stop) - start > MAX_LINE:
                 raise OversizedMessage(f"a line of more than {MAX_LINE} bytes")
             if lines > MAX_FIELDS + 1:
                 raise OversizedMessage(f"more than {MAX_FIELDS} header lines")
@@ -345,6 +349,11 @@ class ResponseReader:
             raise OversizedMessage(f"a head of more than {MAX_HEAD} bytes")
         self._place = stop
         head = buffer if place == 0 and stop == len(buffer) else buffer[place:stop]
+        # What was looked at while it was not whole comes first, for who has it at once.
+        if head.count(b"\n") - 2 > MAX_FIELDS:
+            raise OversizedMessage(f"more than {MAX_FIELDS} header lines")
+        if len(head) > MAX_LINE and max(map(len, head.split(b"\n"))) > MAX_LINE:
+            raise OversizedMessage(f"a line of more than {MAX_LINE} bytes")
         if b"\0" in head or head.count(b"\r") != head.count(b"\r\n"):
             raise BadMessage("a control character in the head")
         return head, head.index(b"\n") + 1
@@ -658,11 +667,7 @@ def _shown(buffer: bytes, place: int) -> str:
 def _parse_fields(lines: bytes) -> list[tuple[bytes, bytes]]:
     """Of all field lines, and the blank one after them."""
     fields: list[tuple[bytes, bytes]] = []
-    if lines.count(b"\n") - 1 > MAX_FIELDS:
-        raise OversizedMessage(f"more than {MAX_FIELDS} header lines")
     for line in lines.split(b"\n")[:-2]:
-        if len(line) > MAX_LINE:
-            raise OversizedMessage(f"a line of more than {MAX_LINE} bytes")
         line = line.removesuffix(b"\r")
         if line[:1] in (b" ", b"\t"):
             # RFC 9112, section 5.2: obsolete folding is replaced with a space.
