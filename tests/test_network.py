@@ -524,6 +524,37 @@ def test_an_answer_before_the_end_of_the_request_is_the_result(net: Net) -> None
     assert net.open_count == 0
 
 
+@pytest.mark.parametrize(
+    "early",
+    [
+        b"HTTP/1.1 400 Bad Request\r\nno colon\r\n\r\n" + OK,
+        b"HTTP/1.1 400 Bad Request\r\nA: \0\r\n\r\n" + OK,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\n\r\nhello!",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    ],
+)
+def test_an_early_answer_is_refused_for_what_any_other_is(net: Net, early: bytes) -> None:
+    def refuse(peer: Peer) -> None:
+        peer.read_head()
+        peer.send(early)
+        sent.set()
+        peer.wait_closed()
+
+    def body() -> typing.Iterator[bytes]:
+        yield b"one"
+        assert sent.wait(PATIENCE)
+        # Until it is there: the exchange looks before each piece.
+        for _ in range(100):
+            time.sleep(0.002)
+            yield b"more"
+
+    sent = threading.Event()
+    with RawServer(refuse) as server:
+        with pytest.raises(ProtocolError):
+            net.get(server.url, "POST", data=body())
+        assert net.open_count == 0
+
+
 def test_an_answer_of_a_server_that_stops_reading_is_the_result(net: Net) -> None:
     def refuse(peer: Peer) -> None:
         peer.read_head()

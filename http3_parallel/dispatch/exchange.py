@@ -165,7 +165,10 @@ class Exchange:
         """Whether the server has its answer before it has the whole request (RFC 9112, 9.5)."""
         try:
             return self._reader.look()
-        except (OSError, BadMessage, TruncatedMessage):
+        except BadMessage as exc:
+            # It is told here, or never: the reader has gone on to what comes after it.
+            raise self._read_failure(exc, self._timeout.read_timeout) from exc
+        except (OSError, TruncatedMessage):
             self._abort.check()
             return False  # sending will fail, or reading will again
 
