@@ -536,6 +536,13 @@ def test_the_largest_sizes_are_taken() -> None:
         read(CHUNKED + b"f" * 15 + b"\r\nx")
 
 
+def test_looks_at_a_head_without_an_end_come_to_one() -> None:
+    reader = ResponseReader(Script([OK, *[b"x" * 60_000] * 10]), "POST")
+    with pytest.raises(OversizedMessage):
+        for _ in range(10):
+            reader.look()
+
+
 def test_a_look_takes_what_has_come_and_loses_nothing() -> None:
     answer = OK + b"Content-Length: 2\r\n\r\nok"
     pieces = [

@@ -281,6 +281,8 @@ class ResponseReader:
         while _HEAD_END.search(self._buffer, self._place):
             if self._read_message():
                 return True
+        if len(self._buffer) - self._place > MAX_HEAD:
+            raise OversizedMessage(f"a head of more than {MAX_HEAD} bytes")
         return False
 
     def _read_message(self) -> bool:
@@ -412,7 +414,6 @@ class ResponseReader:
 
     def _frame(self) -> None:
         """Where the body ends, by RFC 9112, section 6.3."""
-        self.has_begun = True
         fields = dict(self.raw_headers)
         self.is_bare = b"set-cookie" not in fields and b"content-encoding" not in fields
         if len(fields) < len(self.raw_headers):
@@ -449,6 +450,7 @@ class ResponseReader:
             self.length = int(length)
         else:
             self.will_close = True
+        self.has_begun = True  # not before: what is refused has not
 
     # The body.
 
