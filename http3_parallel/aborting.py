@@ -163,8 +163,7 @@ class Abort:
         """
         # Without the lock: who aborts sets the flag first, and looks here after that.
         self._wake = wake
-        if self._error is not None:
-            raise self._error()
+        self.check()
 
     def release(self) -> None:
         """
@@ -173,8 +172,7 @@ class Abort:
         """
         with self._lock:
             self._wake = None
-        if self._error is not None:
-            raise self._error()
+        self.check()
 
     @contextlib.contextmanager
     def user_code(self) -> typing.Iterator[None]:

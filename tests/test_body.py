@@ -13,31 +13,45 @@ import http3_parallel as http3
 from servers import PATIENCE, Peer, RawServer, drip_body
 
 
+def close_while_it_is_read(
+    serve: typing.Callable[[Peer], None],
+    read: typing.Callable[[http3.Response], object],
+    half_read: threading.Event,
+) -> list[BaseException]:
+    """What the thread that reads raises, when the response is closed as soon as `half_read`."""
+    raised: list[BaseException] = []
+
+    def run(response: http3.Response) -> None:
+        try:
+            read(response)
+        except http3.HTTPError as error:
+            raised.append(error)
+
+    with RawServer(serve) as server, http3.Client(timeout=None) as client:
+        response = client.get(server.url, stream=True)
+        reader = threading.Thread(target=run, args=(response,))
+        reader.start()
+        assert half_read.wait(PATIENCE)
+        response.close()
+        reader.join(PATIENCE)
+        assert not reader.is_alive()
+        assert server.wait_all_closed()
+    return raised
+
+
 def test_closing_a_response_wakes_the_thread_that_reads_it() -> None:
     def half_a_body(peer: Peer) -> None:
         peer.read_request()
         peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf ")
         peer.wait_closed()
 
-    raised: list[BaseException] = []
     first = threading.Event()
 
     def read(response: http3.Response) -> None:
-        try:
-            for _ in response.stream():
-                first.set()
-        except http3.HTTPError as error:
-            raised.append(error)
+        for _ in response.stream():
+            first.set()
 
-    with RawServer(half_a_body) as server, http3.Client(timeout=None) as client:
-        response = client.get(server.url, stream=True)
-        reader = threading.Thread(target=read, args=(response,))
-        reader.start()
-        assert first.wait(PATIENCE)
-        response.close()
-        reader.join(PATIENCE)
-        assert not reader.is_alive()
-        assert server.wait_all_closed()
+    raised = close_while_it_is_read(half_a_body, read, first)
     assert [type(error) for error in raised] == [http3.ResponseClosed]
 
 
@@ -197,31 +211,15 @@ def test_a_large_body_larger_than_the_limit_is_not_read() -> None:
 
 
 def test_closing_a_response_wakes_the_thread_that_reads_it_whole() -> None:
-    half_read = threading.Event()
+    half_sent = threading.Event()
 
     def half_a_body(peer: Peer) -> None:
         peer.read_request()
         peer.send(sized(bytes(3 * MIB), 4 * MIB))
-        half_read.set()
+        half_sent.set()
         peer.wait_closed()
 
-    raised: list[BaseException] = []
-
-    def read(response: http3.Response) -> None:
-        try:
-            response.read()
-        except http3.HTTPError as error:
-            raised.append(error)
-
-    with RawServer(half_a_body) as server, http3.Client(timeout=None) as client:
-        response = client.get(server.url, stream=True)
-        reader = threading.Thread(target=read, args=(response,))
-        reader.start()
-        assert half_read.wait(PATIENCE)
-        response.close()
-        reader.join(PATIENCE)
-        assert not reader.is_alive()
-        assert server.wait_all_closed()
+    raised = close_while_it_is_read(half_a_body, http3.Response.read, half_sent)
     assert [type(error) for error in raised] == [http3.ResponseClosed]
 
 

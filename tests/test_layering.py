@@ -285,14 +285,9 @@ def test_an_import_that_breaks_a_rule_is_found(
     assert len(rule(House.read(tmp_path / "package"))) == 1
 
 
-@pytest.mark.parametrize(
-    "use", ["", "with http3_parallel.Client() as c, c.parallel() as p: p.get('no url')"]
-)
-def test_the_synchronous_side_loads_no_event_loop(use: str) -> None:
-    code = (
-        f"import sys, http3_parallel\n{use}\nprint(sorted({set(EVENT_LOOPS)!r} & set(sys.modules)))"
-    )
-    result = subprocess.run(
+def run_anew(code: str) -> subprocess.CompletedProcess[str]:
+    """In an interpreter that has loaded nothing of ours yet."""
+    return subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
         capture_output=True,
@@ -300,6 +295,16 @@ def test_the_synchronous_side_loads_no_event_loop(use: str) -> None:
         timeout=60,
         check=False,
     )
+
+
+@pytest.mark.parametrize(
+    "use", ["", "with http3_parallel.Client() as c, c.parallel() as p: p.get('no url')"]
+)
+def test_the_synchronous_side_loads_no_event_loop(use: str) -> None:
+    code = (
+        f"import sys, http3_parallel\n{use}\nprint(sorted({set(EVENT_LOOPS)!r} & set(sys.modules)))"
+    )
+    result = run_anew(code)
     assert (result.stdout, result.stderr) == ("[]\n", "")
 
 
@@ -309,14 +314,7 @@ def test_a_start_does_not_wait_for_urllib3() -> None:
         "print('urllib3' in sys.modules)\n"
         "with http3.Client(): print('urllib3' in sys.modules)"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    result = run_anew(code)
     assert (result.stdout, result.stderr) == ("False\nTrue\n", "")
 
 
@@ -333,13 +331,6 @@ def test_what_is_loaded_when_asked_for_is_there_like_all_else() -> None:
         "try: http3.Asynchronous\n"
         "except AttributeError as error: print(error)\n"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    result = run_anew(code)
     assert result.stdout == "module 'http3_parallel' has no attribute 'Asynchronous'\n"
     assert result.stderr == ""

@@ -14,7 +14,7 @@ __all__ = ["multi"]
 
 def multi(work: Work) -> None:
     """Its handles take from a list, so nothing is outstanding inside it."""
-    import pycurl  # type: ignore[import-not-found, import-untyped, unused-ignore]
+    import pycurl
 
     retriever = pycurl.CurlMulti()
     handles = []

@@ -90,7 +90,7 @@ def urllib3(work: Work) -> Iterator[Get]:
 
 @contextlib.contextmanager
 def httpx(work: Work) -> Iterator[Get]:
-    import httpx  # type: ignore[import-not-found, unused-ignore]
+    import httpx
 
     with _httpx_client(httpx, work) as get:
         yield get
@@ -98,7 +98,7 @@ def httpx(work: Work) -> Iterator[Get]:
 
 @contextlib.contextmanager
 def httpx2(work: Work) -> Iterator[Get]:
-    import httpx2  # type: ignore[import-not-found, unused-ignore]
+    import httpx2
 
     with _httpx_client(httpx2, work) as get:
         yield get
@@ -117,7 +117,7 @@ def _httpx_client(module: typing.Any, work: Work) -> Iterator[Get]:
 
 @contextlib.contextmanager
 def niquests(work: Work) -> Iterator[Get]:
-    import niquests  # type: ignore[import-not-found, unused-ignore]
+    import niquests
 
     with niquests.Session(pool_maxsize=work.at_once) as session:
         if work.authority is not None:
@@ -132,7 +132,7 @@ def niquests(work: Work) -> Iterator[Get]:
 
 @contextlib.contextmanager
 def pyreqwest(work: Work) -> Iterator[Get]:
-    from pyreqwest.client import (  # type: ignore[import-not-found, unused-ignore]
+    from pyreqwest.client import (
         SyncClientBuilder,
     )
 
@@ -147,7 +147,7 @@ def pyreqwest(work: Work) -> Iterator[Get]:
 
 def requests_futures(work: Work) -> None:
     """It has an executor of its own, and makes the pool as large."""
-    from requests_futures.sessions import (  # type: ignore[import-not-found, unused-ignore]
+    from requests_futures.sessions import (
         FuturesSession,
     )
 

@@ -36,7 +36,7 @@ async def in_tasks(get: Get, work: Work) -> None:
 
 @contextlib.asynccontextmanager
 async def aiohttp(work: Work) -> AsyncIterator[Get]:
-    import aiohttp  # type: ignore[import-not-found, unused-ignore]
+    import aiohttp
 
     checks = True if work.authority is None else ssl.create_default_context(cafile=work.authority)
     connector = aiohttp.TCPConnector(limit=work.at_once, ssl=checks)
@@ -51,7 +51,7 @@ async def aiohttp(work: Work) -> AsyncIterator[Get]:
 
 @contextlib.asynccontextmanager
 async def httpx(work: Work) -> AsyncIterator[Get]:
-    import httpx  # type: ignore[import-not-found, unused-ignore]
+    import httpx
 
     async with _httpx_client(httpx, work) as get:
         yield get
@@ -59,7 +59,7 @@ async def httpx(work: Work) -> AsyncIterator[Get]:
 
 @contextlib.asynccontextmanager
 async def httpx2(work: Work) -> AsyncIterator[Get]:
-    import httpx2  # type: ignore[import-not-found, unused-ignore]
+    import httpx2
 
     async with _httpx_client(httpx2, work) as get:
         yield get
@@ -92,7 +92,7 @@ def httpx_options(module: typing.Any, work: Work) -> dict[str, typing.Any]:
 
 @contextlib.asynccontextmanager
 async def niquests(work: Work) -> AsyncIterator[Get]:
-    import niquests  # type: ignore[import-not-found, unused-ignore]
+    import niquests
 
     async with niquests.AsyncSession(pool_maxsize=work.at_once) as session:
         if work.authority is not None:
@@ -107,7 +107,7 @@ async def niquests(work: Work) -> AsyncIterator[Get]:
 
 @contextlib.asynccontextmanager
 async def pyreqwest(work: Work) -> AsyncIterator[Get]:
-    from pyreqwest.client import (  # type: ignore[import-not-found, unused-ignore]
+    from pyreqwest.client import (
         ClientBuilder,
     )
 

@@ -130,7 +130,7 @@ class LargeWork(Work):
 
     def __init__(self, *arguments: object, **options: object) -> None:
         self._large = {self._name(number): large_page(number) for number in range(LARGE_PAGES)}
-        super().__init__(*arguments, **options)  # type: ignore[arg-type]
+        super().__init__(*arguments, **options)  # type: ignore[arg-type]  # as they were given
 
     def check(self, status: int, body: Body) -> None:
         name = bytes((body or b"")[: len(self._name(0))])

@@ -115,9 +115,6 @@ _MAX_KNOWN = 1024
 _LONGEST_KNOWN = 128
 
 
-_NO_ANSWER = "the server closed the connection without an answer"
-
-
 class BadMessage(Exception):
     """What came is no HTTP/1.1 message."""
 
@@ -249,14 +246,7 @@ class ResponseReader:
         if self.has_begun:
             return
         if self.begun_at is None:
-            try:
-                data: bytes = self.sock.recv(_READ_SIZE)
-            except ssl.SSLEOFError:
-                data = b""
-            if not data:
-                raise Disconnected(_NO_ANSWER)
-            self.begun_at = time.perf_counter()
-            self._buffer = data
+            self._receive_head()
             if self._take_plain_head():
                 return
         while not self._read_message():
@@ -391,7 +381,7 @@ class ResponseReader:
         if not has_more:
             if not begun:
                 self.begun_at = None
-                raise Disconnected(_NO_ANSWER)
+                raise Disconnected("the server closed the connection without an answer")
             if self._buffer:
                 raise TruncatedMessage("the connection ended within the head of the response")
             raise TruncatedMessage("the connection ended after an interim response")
