@@ -42,6 +42,8 @@ from .models import (
     codes,
 )
 from .pending import PendingResponse
+from .stats import HostStats, InFlight, Stats
+from .timeline import Timeline
 
 if typing.TYPE_CHECKING:
     from .asynchronous import (
@@ -83,6 +85,8 @@ __all__ = [
     "EventHooks",
     "HeaderTypes",
     "Headers",
+    "HostStats",
+    "InFlight",
     "NetRCAuth",
     "NetworkDispatch",
     "Origin",
@@ -100,7 +104,9 @@ __all__ = [
     "SSLConfig",
     "Share",
     "Signal",
+    "Stats",
     "StatusCode",
+    "Timeline",
     "TimeoutConfig",
     "TimeoutTypes",
     "Timings",

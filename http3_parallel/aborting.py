@@ -100,6 +100,7 @@ class Abort:
         "after",
         "deadline",
         "phase",
+        "received",
     )
 
     def __init__(self, deadline: float | None = None) -> None:
@@ -114,6 +115,8 @@ class Abort:
         self.deadline: float | None = deadline
         #: What the request is doing, in words that fit after "while": for messages.
         self.phase: str = "starting"
+        #: Bytes of its bodies that have come, for statistics.
+        self.received: int = 0
         #: Code of the user's that is left to be called once the request has ended. Its thread
         #: does, when nobody waits for it any more.
         self.after: typing.Sequence[typing.Callable[[], object]] = ()

@@ -78,6 +78,7 @@ def parallel(
     max_workers: int = BLOCK_WORKERS,
     max_per_host: int | None = None,
     deadline: float | None = None,
+    timeline: bool | int | None = None,
     **client_options: Unpack[ClientOptions],
 ) -> Parallel:
     """
@@ -86,6 +87,8 @@ def parallel(
     * `max_workers`: how many requests run at the same time; of the block and of its client.
     * `max_per_host`: how many of them for one host and port.
     * `deadline`: seconds from now, when everything in the block that is not complete fails.
+    * `timeline`: whether it is noted what each request does, for `Parallel.timeline`: True for the
+      last 10,000 requests, a number for so many.
 
     And what `Client` takes: `auth`, `cookies`, `keep_cookies`, `verify`, `cert`, `timeout`,
     `pool_limits`, `max_redirects`, `app`, `dispatch`, `base_url`, `raise_app_exceptions`,
@@ -93,4 +96,4 @@ def parallel(
     `proxies`, `trust_env`.
     """
     client = Client(max_workers=max_workers, **client_options)
-    return client._open_block(max_workers, max_per_host, deadline, client._engine.close)
+    return client._open_block(max_workers, max_per_host, deadline, timeline, client._engine.close)

@@ -31,10 +31,11 @@ import typing
 
 from .aborting import Expiry, Signal
 from .completions import Completions
-from .exceptions import HTTPError, ParallelClosed
+from .exceptions import HTTPError, ParallelClosed, redacted_text
 from .models import Request, Response, URLTypes
 from .pending import CANCELLED, DONE, ENDED, HandleFuture, PendingResponse, Place
 from .running import Engine, Runner, Running, cancelled, close_quietly, left, unavailable
+from .timeline import Timeline
 from .workers import Timer, Workers
 
 __all__ = ["Block", "Engine"]
@@ -56,8 +57,10 @@ class Block(Running):
         max_workers: int,
         max_per_host: int | None = None,
         deadline: float | None = None,
+        timeline: Timeline | None = None,
     ) -> None:
         super().__init__(engine, workers, max_workers, max_per_host)
+        self.timeline: Timeline | None = timeline
         self.deadline: float | None = deadline
         self.expires: float | None = None if deadline is None else time.monotonic() + deadline
         self._own_workers = own_workers
@@ -111,6 +114,8 @@ class Block(Running):
         except HTTPError as error:
             error.tag = tag
             handle = self._new_handle(completions, None, None, tag)
+            if self.timeline is not None:
+                handle._record = self.timeline._add(method, redacted_text(url), tag)
             self._submit_failed(handle, error)
             return handle
         handle = self._new_handle(completions, request, settings, tag)
@@ -160,6 +165,8 @@ class Block(Running):
             if self.expires is None or expires < self.expires:
                 handle._deadline, handle._expires = deadline, expires
         handle._context = contextvars.copy_context()
+        if self.timeline is not None:
+            handle._record = self.timeline._add(request.method, request.url, handle.tag)
         host = (request.url.host, request.url.port) if self._limits_hosts else None
         handle._place = Place(handle, host)
 
@@ -168,6 +175,7 @@ class Block(Running):
         if self._closed or self._expired:
             return False
         assert handle._place is not None
+        handle._tally = self._counts.submit(handle._request)
         self._pending.add(handle)
         self._line.add(handle._place)
         handle._completions.add(handle)
@@ -200,11 +208,14 @@ class Block(Running):
     def _submit_failed(self, handle: PendingResponse, error: HTTPError) -> None:
         handle._error, handle._state = error, DONE
         handle._context = handle._settings = None
+        if handle._record is not None:
+            handle._record.end("failed", error)
         self._announce_failed(handle)
 
     def _announce_failed(self, handle: PendingResponse) -> None:
         """It has ended before it was in line: nothing else knows it."""
         with self.lock:
+            self._counts.submit_failed()
             handle._completions.add_finished(handle)
 
     def _add_runner(self) -> None:

@@ -36,6 +36,7 @@ from .models import (
     URLTypes,
 )
 from .settings import MAX_REDIRECTS, Defaults, check_proxies
+from .timeline import Timeline
 from .workers import Workers, end_at_exit
 
 __all__ = ["BaseClient", "Client"]
@@ -44,6 +45,12 @@ _Block = typing.TypeVar("_Block", bound=Block)
 
 #: Of the threads, for one block: so that one on a dead upstream does not take the whole client.
 BLOCK_WORKERS = 32
+
+
+def _new_timeline(size: bool | int | None) -> Timeline | None:
+    if size is None or size is False:
+        return None
+    return Timeline() if size is True else Timeline(check_count("timeline", size, 1))
 
 
 class BaseClient:
@@ -94,6 +101,7 @@ class BaseClient:
         max_per_host: int | None,
         deadline: float | None,
         own_workers: bool,
+        timeline: bool | int | None = None,
     ) -> _Block:
         self._engine.check_open()
         state = self._engine.here()
@@ -110,6 +118,7 @@ class BaseClient:
             max_workers=most,
             max_per_host=check_count("max_per_host", max_per_host, 1),
             deadline=check_seconds("deadline", deadline),
+            timeline=_new_timeline(timeline),
         )
         state.blocks.add(block)
         if self._engine.closed:  # by another thread, which may have missed this block
@@ -272,6 +281,7 @@ class Client(BaseClient, RequestMethods[Response]):
         max_workers: int | None = None,
         max_per_host: int | None = None,
         deadline: float | None = None,
+        timeline: bool | int | None = None,
     ) -> Parallel:
         """
         A block of requests that run at the same time on this client's workers.
@@ -280,21 +290,24 @@ class Client(BaseClient, RequestMethods[Response]):
         * `max_per_host`: how many at most of one host and port; the others wait in line.
         * `deadline`: seconds from now, when everything in the block that is not complete fails
           with `DeadlineExceeded`.
+        * `timeline`: whether it is noted what each request does, for `Parallel.timeline`: True for
+          the last 10,000 requests, a number for so many.
 
         On a worker (in a callable that makes requests again) the block gets threads of its own:
         waiting for a place among those that wait for it would never end.
         """
-        return self._open_block(max_workers, max_per_host, deadline)
+        return self._open_block(max_workers, max_per_host, deadline, timeline)
 
     def _open_block(
         self,
         max_workers: int | None,
         max_per_host: int | None,
         deadline: float | None,
+        timeline: bool | int | None = None,
         on_close: typing.Callable[[bool], None] | None = None,
     ) -> Parallel:
         own_workers = Workers.current() is not None
-        block = self._start(Block, max_workers, max_per_host, deadline, own_workers)
+        block = self._start(Block, max_workers, max_per_host, deadline, own_workers, timeline)
         return Parallel(block, on_close)
 
     def close(self) -> None:

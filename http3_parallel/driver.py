@@ -27,6 +27,7 @@ from .flow import (
 )
 from .hooks import NO_HOOKS, Hooks
 from .models import Request, Response
+from .timeline.records import MessageRecord, Record
 
 __all__ = ["Driver", "Reception"]
 
@@ -57,7 +58,9 @@ class Driver:
         "_context",
         "_dispatcher",
         "_has_begun",
+        "_message",
         "_reception",
+        "_record",
         "_request",
         "_response",
         "_steps",
@@ -71,12 +74,16 @@ class Driver:
         request: Request,
         tag: object = None,
         reception: Reception = Reception(),  # noqa: B008  # it cannot change
+        record: Record | None = None,
     ) -> None:
         self._dispatcher = dispatcher
         self._context = context
         self._request = request
         self._tag = tag
         self._reception = reception
+        self._record = record
+        # Of the exchange that is in hand, if there is a record.
+        self._message: MessageRecord | None = None
         # Whether there was an exchange before, of which the timings are.
         self._has_begun = False
         #: What is in hand.
@@ -140,6 +147,8 @@ class Driver:
     def _to_throw(self, error: Exception, step: Step) -> Exception:
         """What the flow is to know of it; or else it is raised."""
         try:
+            if self._message is not None and isinstance(step, (Send, Read)):
+                self._message.fail(error, self._context.abort)
             if not self._is_of_this_request(error, step):
                 self._add_note(error, step)
                 raise error
@@ -204,6 +213,7 @@ class Driver:
 
     def _send(self, request: Request) -> Response:
         self._context.abort.blame_user(None)  # see `_perform`
+        self._message = None
         hooks = self._reception.hooks
         if hooks is NO_HOOKS:
             self._request = request
@@ -247,6 +257,8 @@ class Driver:
             context.timings = context.timings._for_exchange()
         self._has_begun = True
         timings = context.timings
+        if self._record is not None:
+            self._message = self._record.send(request, timings, context.abort)
         context.abort.phase = "waiting for the dispatcher"
         if self._dispatcher.abortable:
             response = self._dispatcher.send(request, context)
@@ -258,6 +270,7 @@ class Driver:
         self._response = response
         if type(self._dispatcher) is not NetworkDispatch:
             response._is_bare = False  # as it came it may have been; it has been elsewhere since
+            response._meter(context.abort)
         if response.request is None:
             response.request = request
         response.timings = timings
@@ -267,6 +280,9 @@ class Driver:
             timings.mark("done")
         else:
             response._add_on_close(functools.partial(timings.mark, "done"))
+        if self._message is not None:
+            self._message.answered(response)
+            response._add_on_close(functools.partial(self._message.end, context.abort))
         response.tag = self._tag
         response._max_size = self._reception.max_response_size
         response._default_encoding = self._reception.default_encoding

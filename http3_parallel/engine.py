@@ -24,6 +24,7 @@ from .exceptions import ClientClosed, HTTPError, WorkersUnavailable
 from .flow import follow
 from .models import Cookies, Request, Response, Timings, URLTypes
 from .settings import Defaults, Settings
+from .timeline.records import Record
 from .workers import Registry, Workers, guarded_all
 
 __all__ = ["ClientEngine"]
@@ -124,13 +125,21 @@ class ClientEngine:
         return self._defaults.settings(options)
 
     def perform(
-        self, request: Request, settings: Settings, abort: Abort, submitted: float, tag: object
+        self,
+        request: Request,
+        settings: Settings,
+        abort: Abort,
+        submitted: float,
+        tag: object,
+        record: Record | None = None,
     ) -> Response:
         """
         Run one request to its end, in this thread. Raises its `HTTPError`, or a user's.
 
-        `submitted`: when the call was made, by `time.perf_counter`.
+        `submitted`: when the call was made, by `time.perf_counter`. `record`: for a timeline.
         """
+        if record is not None:
+            record.begin()
         if not settings.policy.keep_cookies:
             settings = settings._replace(policy=settings.policy.with_own_cookies())
         started = time.perf_counter()
@@ -148,6 +157,7 @@ class ClientEngine:
             request,
             tag,
             self._defaults.reception,
+            record,
         )
         try:
             response = driver.run(settings.policy)

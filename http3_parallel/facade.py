@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import typing
 
@@ -12,8 +13,16 @@ from .exceptions import NoPendingResponses
 from .methods import BodyOptions, RequestMethods, Self, SendOptions, Unpack
 from .models import URL, Request, Response, URLTypes
 from .pending import PendingResponse
+from .stats import Stats
+from .timeline import Timeline
 
 __all__ = ["Map", "Parallel"]
+
+
+def timeline_of(block: Block) -> Timeline:
+    if block.timeline is None:
+        raise RuntimeError("nothing was noted: open the block with parallel(timeline=True)")
+    return block.timeline
 
 
 class Parallel(RequestMethods[PendingResponse]):
@@ -64,6 +73,25 @@ class Parallel(RequestMethods[PendingResponse]):
         tag = options.pop("tag", None)
         deadline = check_seconds("deadline", options.pop("deadline", None))
         return self._block.send(self._completions, request, options, tag=tag, deadline=deadline)
+
+    @property
+    def stats(self) -> Stats:
+        """
+        How far the block is, at this moment: a `Stats`. Cheap enough to be asked for many times a
+        second, from any thread; after the block was left, what it came to.
+        """
+        if os.getpid() != self._block.pid:
+            self._block.check_usable()  # another process has the lock
+        with self._block.lock:
+            return self._block.stats()
+
+    @property
+    def timeline(self) -> Timeline:
+        """
+        What each request did, and when: a `Timeline`, which grows while the block runs and stays
+        after it. RuntimeError unless the block was opened with ``timeline=``.
+        """
+        return timeline_of(self._block)
 
     @property
     def has_pending_responses(self) -> bool:

@@ -27,6 +27,8 @@ from types import TracebackType
 from .aborting import Abort, Signal
 from .exceptions import DeadlineExceeded, HTTPError
 from .models import Request, Response
+from .stats import Tally
+from .timeline.records import Record
 from .workers import Timer, Workers, guarded
 
 if typing.TYPE_CHECKING:
@@ -82,6 +84,7 @@ class PendingResponse:
     __slots__ = (
         "__weakref__",
         "_abort",
+        "_began",
         "_block",
         "_cancelled_by",
         "_completions",
@@ -91,11 +94,13 @@ class PendingResponse:
         "_expires",
         "_future",
         "_place",
+        "_record",
         "_request",
         "_response",
         "_settings",
         "_state",
         "_submitted",
+        "_tally",
         "_timer",
         "_traceback",
         "_waiters",
@@ -120,6 +125,11 @@ class PendingResponse:
         self._place: Place | None = None
         self._state = QUEUED
         self._submitted = 0.0
+        #: When a worker took it up.
+        self._began = 0.0
+        self._tally: Tally | None = None
+        # Where it is noted what it does, for a timeline.
+        self._record: Record | None = None
         self._response: Response | None = None
         self._error: BaseException | None = None
         self._cancelled_by: typing.Callable[[PendingResponse], HTTPError] | None = None

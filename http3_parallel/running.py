@@ -14,6 +14,7 @@ import inspect
 import logging
 import os
 import threading
+import time
 import types
 import typing
 import weakref
@@ -22,7 +23,10 @@ from .aborting import Abort, Expiry, Signal
 from .exceptions import HTTPError, RequestCancelled, WorkersUnavailable
 from .line import Line
 from .models import Request, Response, URLTypes
-from .pending import DONE, ENDED, MOVES, QUEUED, RUNNING, PendingResponse, Place
+from .pending import CANCELLED, DONE, ENDED, MOVES, QUEUED, RUNNING, PendingResponse, Place
+from .stats import Counts, Stats, Tally
+from .stats import Running as _Counted
+from .timeline.records import Record
 from .workers import Lifeless, Workers, guarded_all
 
 __all__ = ["Engine", "Runner", "Running", "cancelled", "close_quietly", "left", "unavailable"]
@@ -48,10 +52,11 @@ class Engine(typing.Protocol):
         abort: Abort,
         submitted: float,
         tag: object,
+        record: Record | None = None,
     ) -> Response:
         """
         Run one request to its end, in the calling thread. `submitted`: when the call was made,
-        by `time.perf_counter`.
+        by `time.perf_counter`. `record`: where what it does is noted, if anywhere.
         """
 
 
@@ -111,6 +116,9 @@ class Running:
         self._executing: set[PendingResponse] = set()
         self._streams: dict[Abort, weakref.ref[Response]] = {}
         self._runners: set[Runner] = set()
+        self._counts = Counts()
+        #: Those of `_streams`, for as long as their bytes are not counted.
+        self._uncounted: dict[Abort, Tally | None] = {}
         self._drained: list[Signal] = []
         # Workers whose request has ended, and who are at the callbacks of its future.
         self._calling_back: set[PendingResponse] = set()
@@ -130,6 +138,7 @@ class Running:
                 if place is not None and handle is not None:
                     place.handle = None  # which refers to the place
                     handle._abort = Abort(handle._expires)
+                    handle._began = time.perf_counter()
                     self._executing.add(handle)
                     handle._state = RUNNING
                     return handle
@@ -146,7 +155,13 @@ class Running:
         response = error = None
         try:
             response = context.run(
-                self._engine.perform, request, settings, abort, handle._submitted, handle.tag
+                self._engine.perform,
+                request,
+                settings,
+                abort,
+                handle._submitted,
+                handle.tag,
+                handle._record,
             )
         except BaseException as raised:
             error = _without_locals(raised)
@@ -181,7 +196,7 @@ class Running:
                 error.request = handle._request
             if error.tag is None:
                 error.tag = handle.tag
-        won = False
+        won = counted = False
         with self.lock:
             try:
                 won = DONE in MOVES[handle._state]
@@ -190,9 +205,12 @@ class Running:
                     if error is not None:
                         handle._error, handle._traceback = error, error.__traceback__
                     elif response is not None and not response.is_closed:
+                        counted = True
                         self._keep_stream(handle, abort, response)
                     self._move(handle, DONE)
             finally:
+                if not counted:
+                    self._counts.add_bytes(handle._tally, abort.received)
                 unwanted = None if won else response
                 if unwanted is None:
                     self._has_executed(handle, after)
@@ -223,12 +241,16 @@ class Running:
     def _keep_stream(self, handle: PendingResponse, abort: Abort, response: Response) -> None:
         """The block goes on to answer for a body that is delivered unread."""
         forget, timer = self._streams.pop, None
+        uncounted, counts = self._uncounted, self._counts
+        uncounted[abort] = handle._tally
         if handle._expires is not None and handle._expires != self.expires:
             timer = self._workers.schedule(handle._expires, Expiry(abort, handle._deadline))
         call_soon, pid = self._workers.call_soon, self.pid
 
         def closed() -> None:
             forget(abort, None)
+            if abort in uncounted:  # it may be called again
+                counts.has_closed(uncounted.pop(abort, None), abort.received)
             if timer is not None:
                 timer.cancel()
 
@@ -253,6 +275,20 @@ class Running:
 
     def _notify(self) -> None:
         """Handles have ended: called without a lock, for those who do not wait in a thread."""
+
+    def stats(self) -> Stats:
+        """Exact under the lock; near enough without."""
+        running = []
+        for handle in list(self._executing):
+            abort, is_running = handle._abort, handle._state is RUNNING
+            if abort is not None:
+                began = handle._began if is_running else None
+                running.append(
+                    _Counted(handle._tally, abort.received, began, handle._request, handle.tag)
+                )
+        for abort, tally in self._uncounted.copy().items():
+            running.append(_Counted(tally, abort.received, None, None, None))
+        return self._counts.read(running)
 
     # Ending, from wherever.
 
@@ -300,6 +336,16 @@ class Running:
 
     def _move(self, handle: PendingResponse, state: str) -> None:
         """One move of the table, with all that hangs on it. Under the lock."""
+        total, tally = self._counts.total, handle._tally or Tally()
+        if state is CANCELLED:
+            total.cancelled += 1
+            tally.cancelled += 1
+        elif handle._error is None:
+            total.done += 1
+            tally.done += 1
+        else:
+            total.failed += 1
+            tally.failed += 1
         if state is DONE:
             handle._state = state
             handle._completions.finish(handle)
@@ -310,6 +356,8 @@ class Running:
             handle._state = state
         handle._wake()
         self._pending.discard(handle)
+        if handle._record is not None:
+            handle._record.end("failed" if handle._error is not None else state, handle._error)
         if handle._timer is not None:
             handle._timer.cancel()
             handle._timer = None

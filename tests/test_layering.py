@@ -32,6 +32,7 @@ ROOMS = (
     "aborting",
     "models",
     "auth",
+    "timeline",
     "flow",
     "dispatch",
     "hooks",
@@ -39,6 +40,7 @@ ROOMS = (
     "methods",
     "workers",
     "line",
+    "stats",
     "pending",
     "completions",
     "running",
@@ -72,6 +74,7 @@ IN_FUNCTIONS = (
     "brotlicffi",
     "compression.zstd",
     "http3_parallel.dispatch.urllib3_border",  # urllib3, which a start need not wait for
+    "http3_parallel.timeline",  # what shows one: few look
     "idna",
     "socks",
     "urllib3.contrib.socks",

@@ -84,6 +84,7 @@ class AsyncBlock(Block):
         return handle
 
     def _announce_failed(self, handle: PendingResponse) -> None:
+        self._counts.submit_failed()  # without the lock, it may miss one
         handle._wake()
         self._notify()
 

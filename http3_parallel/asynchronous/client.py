@@ -183,6 +183,7 @@ class AsyncClient(
         max_per_host: int | None = None,
         deadline: float | None = None,
         window: int | None = None,
+        timeline: bool | int | None = None,
     ) -> AsyncParallel:
         """
         A block of requests that run at the same time on this client's workers.
@@ -193,9 +194,11 @@ class AsyncClient(
           with `DeadlineExceeded`.
         * `window`: ``await parallel.get(...)`` waits while more requests than that were submitted
           and not handed out. Another task has to take them meanwhile. None: it does not wait.
+        * `timeline`: whether it is noted what each request does, for `AsyncParallel.timeline`: True
+          for the last 10,000 requests, a number for so many.
         """
         depth = _depth()
-        block = self._start(AsyncBlock, max_workers, max_per_host, deadline, depth > 0)
+        block = self._start(AsyncBlock, max_workers, max_per_host, deadline, depth > 0, timeline)
         return AsyncParallel(block, self._engine, self._receiver(), window, depth)
 
     async def close(self) -> None:

@@ -10,6 +10,7 @@ from ..engine import ClientEngine
 from ..models import Request, Response, URLTypes
 from ..models.bodies import iterate_async, reads_files
 from ..settings import Settings
+from ..timeline.records import Record
 from .bridge import iterate
 
 __all__ = ["AsyncEngine", "Draft"]
@@ -38,6 +39,7 @@ class AsyncEngine(ClientEngine):
         abort: Abort,
         submitted: float,
         tag: object,
+        record: Record | None = None,
     ) -> Response:
         # In a context that is there for this request alone.
         iterate_async.set(functools.partial(iterate, abort))
@@ -47,4 +49,4 @@ class AsyncEngine(ClientEngine):
                 request, settings = draft.make()
             draft.made(request)
             del draft
-        return super().perform(request, settings, abort, submitted, tag)
+        return super().perform(request, settings, abort, submitted, tag, record)

@@ -14,11 +14,14 @@ import anyio
 from ..completions import Completions
 from ..config import check_count, check_seconds
 from ..exceptions import NoPendingResponses
+from ..facade import timeline_of
 from ..methods import RequestMethods, Self, SendOptions, Unpack
 from ..models import URL, Request, Response, URLTypes
 from ..pending import PendingResponse
 from ..running import left
 from ..settings import Settings
+from ..stats import Stats
+from ..timeline import Timeline
 from .block import AsyncBlock
 from .bridge import close_iterator
 from .completions import AsyncCompletions
@@ -267,6 +270,22 @@ class AsyncParallel(AsyncRequestMethods[AsyncPendingResponse]):
         loop = submitter.completions.loop
         own = Submitter(self._block, self._engine, self._receive, loop, window, self._depth)
         return AsyncMap(own, requests, options)
+
+    @property
+    def stats(self) -> Stats:
+        """
+        How far the block is, at this moment: a `Stats`. It waits for nothing, so that numbers may
+        be of moments that are microseconds apart.
+        """
+        return self._block.stats()
+
+    @property
+    def timeline(self) -> Timeline:
+        """
+        What each request did, and when: a `Timeline`, which grows while the block runs and stays
+        after it. RuntimeError unless the block was opened with ``timeline=``.
+        """
+        return timeline_of(self._block)
 
     def cancel(self) -> None:
         """

@@ -30,7 +30,7 @@ _GROWTH = 16
 _MOST_ROOM = 256 * _ROOM
 
 _In = typing.TypeVar("_In")
-_Out = typing.TypeVar("_Out")
+_Out = typing.TypeVar("_Out", bytes, int)
 
 
 def let_go(lease: Lease[Connection], abort: Abort, *, reusable: bool) -> None:
@@ -194,6 +194,7 @@ class ResponseBody:
             if self._abort.remaining() == 0:
                 raise _too_late(self._request) from exc
             raise read_error(exc, self._seconds, self._request) from exc
+        self._abort.received += data if isinstance(data, int) else len(data)
         if self._reader.isclosed():
             self._finish()
         return data

@@ -221,6 +221,7 @@ class Connection:
         "_http",
         "_is_plain",
         "_is_readable",
+        "_name",
         "route",
         "sock",
         "taken",
@@ -235,6 +236,7 @@ class Connection:
         #: urllib3's connection object, and its socket.
         self._http: PlainConnection | TLSConnection | None = None
         self.sock: typing.Any = None
+        self._name: str | None = None
         self._is_plain = False
         self._is_readable: typing.Callable[[], object] = bool
         #: Bytes of the present request that the system has taken.
@@ -306,6 +308,18 @@ class Connection:
     def has_answer(self) -> bool:
         """Whether there is something to read, without TLS: a record of that may be half there."""
         return self._is_plain and bool(self._is_readable())
+
+    @property
+    def name(self) -> str:
+        """Both ends of it, while it is open: ``"local -> peer"``."""
+        if self._name is None:
+            sock: typing.Any = None if self._http is None else self._http.sock
+            try:
+                ends = sock.getsockname(), sock.getpeername()
+            except (OSError, AttributeError):  # it is closed already, or TLS within TLS
+                return f"? -> {self.route.authority}"
+            self._name = " -> ".join([_shown_address(end) for end in ends])
+        return self._name
 
     def is_usable(self) -> bool:
         """
@@ -392,3 +406,8 @@ def _translate(exc: Exception, opening: Opening) -> HTTPError:
         kind = ProxyError if opening.route.proxy is not None else ConnectError
         return kind(f"the connection to {peer} broke while {opening.abort.phase}: {reason}")
     return ConnectError(f"cannot connect to {peer}: {exc}")
+
+
+def _shown_address(address: tuple[typing.Any, ...]) -> str:
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 import typing
 import urllib.parse
 
@@ -220,6 +221,9 @@ class NetworkDispatch(Dispatcher):
         timings._restart()
         abort.phase = "waiting for a connection"
         lease = self._pool.acquire(route, abort)
+        seen = timings._seen
+        if seen is not None:
+            seen.acquired = time.perf_counter()
         try:
             connection = lease.connection
             reused = connection is not None and not fresh
@@ -227,13 +231,16 @@ class NetworkDispatch(Dispatcher):
                 connection = self._connect(lease, route, context)
             else:
                 abort.blocked_on(connection.wake)
+            if seen is not None:
+                seen.connection, seen.reused = connection.name, reused
             exchange = Exchange(request, head, lines, connection, context, reused, lease)
             reader = exchange.run()
             abort.phase = "reading the body"
             content: bytes | ResponseBody | None = None
             if not (context.stream and reader.length):
                 content = reader.take_whole()
-            if content is not None:
+            if isinstance(content, bytes):
+                abort.received += len(content)
                 timings.mark("done")
                 let_go(lease, abort, reusable=exchange.may_reuse and reader.may_reuse)
             else:

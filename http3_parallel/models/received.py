@@ -110,6 +110,13 @@ class ReceivedBody:
         else:
             self._stream.on_close(callback)
 
+    def _meter(self, meter: typing.Any) -> None:
+        """Have what has come of the body counted in `meter.received`, and what comes."""
+        if self._raw is not None:
+            meter.received += len(self._raw)
+        elif self._stream is not None:
+            self._stream.meter = meter
+
     def _limit(self, seconds: float) -> None:
         """Do not wait longer than that for the next bytes of the body."""
         if self._stream is not None:

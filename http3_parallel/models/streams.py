@@ -18,6 +18,7 @@ The guarantees:
 from __future__ import annotations
 
 import threading
+import typing
 from collections.abc import Callable, Iterable, Iterator
 
 from ..exceptions import ResponseClosed, StreamConsumed
@@ -34,7 +35,16 @@ class ResponseStream:
       may wait for its next bytes from then on.
     """
 
-    __slots__ = ("_callbacks", "_content", "_finishing", "_lock", "_pieces", "begun", "closed")
+    __slots__ = (
+        "_callbacks",
+        "_content",
+        "_finishing",
+        "_lock",
+        "_pieces",
+        "begun",
+        "closed",
+        "meter",
+    )
 
     def __init__(self, content: Iterable[bytes]) -> None:
         if isinstance(content, str) or not isinstance(content, Iterable):
@@ -52,6 +62,8 @@ class ResponseStream:
         self._lock = threading.RLock()
         self.begun: bool = False
         self.closed: bool = False
+        #: Where its bytes are counted, as `received`, unless the source does that itself.
+        self.meter: typing.Any = None
 
     def on_close(self, callback: Callable[[], object]) -> None:
         """Call `callback` once, when the body ends or is given up; now if it already has."""
@@ -77,7 +89,10 @@ class ResponseStream:
                 self.begun = True
                 if max_size is not None and size is not None and size > max_size:
                     raise too_large(max_size)
-                self._pieces = decode_body(self._content, codings, max_size=max_size)
+                pieces = (
+                    self._content if self.meter is None else _metered(self._content, self.meter)
+                )
+                self._pieces = decode_body(pieces, codings, max_size=max_size)
             except BaseException:
                 self._finish()
                 raise
@@ -185,3 +200,10 @@ class ResponseStream:
                 raise failure
         finally:
             del failure  # its traceback knows this frame
+
+
+def _metered(pieces: Iterable[bytes], meter: typing.Any) -> Iterator[bytes]:
+    for piece in pieces:
+        if isinstance(piece, bytes):  # or else it is refused further on
+            meter.received += len(piece)
+        yield piece

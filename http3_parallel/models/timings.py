@@ -23,6 +23,19 @@ _MOMENTS: tuple[_Moment, ...] = typing.get_args(_Moment)
 _KNOWN = frozenset(_MOMENTS)
 
 
+class Seen:
+    """What a dispatcher tells of an exchange besides, where somebody wants to know."""
+
+    __slots__ = ("acquired", "connection", "reused")
+
+    def __init__(self) -> None:
+        #: There was room for a connection: by `time.perf_counter`.
+        self.acquired: float | None = None
+        #: Its ends, ``"local -> peer"``.
+        self.connection: str | None = None
+        self.reused: bool | None = None
+
+
 class Timings:
     """
     When each step of a request was done: seconds, as a float, since the call that made it.
@@ -37,11 +50,13 @@ class Timings:
     marked.
     """
 
-    __slots__ = ("_marks", "_started")
+    __slots__ = ("_marks", "_seen", "_started")
 
     def __init__(self, started: float | None = None) -> None:
         self._started: float | None = perf_counter() if started is None else started
         self._marks: dict[str, float] = {}
+        # None where nobody wants to know.
+        self._seen: Seen | None = None
 
     @property
     def queued(self) -> float | None:
@@ -115,6 +130,10 @@ class Timings:
         if len(self._marks) > ("queued" in self._marks):
             self._marks = self._before_exchange()
 
+    def _observe(self) -> None:
+        """Somebody wants to know what `Seen` has."""
+        self._seen = Seen()
+
     def _before_exchange(self) -> dict[str, float]:
         queued = self._marks.get("queued")
         return {} if queued is None else {"queued": queued}
@@ -127,7 +146,7 @@ class Timings:
 
     def __setstate__(self, state: dict[str, float | None]) -> None:
         # The clock that they were counted by may be that of another machine.
-        self._started = None
+        self._started = self._seen = None
         self._marks = {moment: at for moment, at in state.items() if at is not None}
 
     def __repr__(self) -> str:
