@@ -46,6 +46,7 @@ ROOMS = (
     "running",
     "block",
     "facade",
+    "progress",
     "settings",
     "engine",
     "client",
@@ -76,7 +77,9 @@ IN_FUNCTIONS = (
     "http3_parallel.dispatch.urllib3_border",  # urllib3, which a start need not wait for
     "http3_parallel.timeline",  # what shows one: few look
     "idna",
+    "rich",
     "socks",
+    "tqdm",
     "urllib3.contrib.socks",
 )
 
