@@ -161,7 +161,7 @@ def test_a_generator_has_no_total_until_its_end() -> None:
         (task,) = bars.tasks
         assert task.total is None
         list(handles)
-        assert (task.completed, task.total) == (10, 10)
+        assert (bars.tasks[0].completed, bars.tasks[0].total) == (10, 10)
         list(progress.rich(parallel.map(url for url in URLS), total=50, progress=bars))
         assert bars.tasks[1].total == 10  # there were no more
 
