@@ -152,7 +152,7 @@ def test_a_stream_runs_until_it_is_read(server: Site) -> None:
 def test_redirects_challenges_and_retries_are_messages(server: Site, credentials: bool) -> None:
     server.answer("/from", b"12", status=302, headers={"Location": "/down"})
     server.answer("/down", b"345", status=503)
-    retry = http3.Retry(1, statuses={503}, backoff=0.05)
+    retry = http3.Retry(1, statuses={503}, backoff=0.05, jitter=False)
     with http3.parallel(timeline=True, retries=retry) as parallel:
         parallel.get(server.url + "/from").get_response()
     (entry,) = parallel.timeline

@@ -81,7 +81,8 @@ class VirtualClock:
     """
     What tells the time of a `MockDispatch`, in seconds.
 
-    * `callers`: how many threads, or tasks, must wait for responses before time passes.
+    * `callers`: how many threads, or tasks, must wait for responses before time begins to pass.
+      From then on one is enough.
     """
 
     def __init__(self, callers: int = 1) -> None:
@@ -134,7 +135,7 @@ class VirtualClock:
         event: typing.Any,
         call_soon: typing.Callable[[typing.Callable[[], object]], object],
         end: float | None,
-    ) -> None:
+    ) -> bool:
         """As `wait`, for a task. `end`: by `time`."""
 
         def expire() -> None:
@@ -147,6 +148,7 @@ class VirtualClock:
             await event.wait()
         finally:
             self._end(wait)
+        return not wait.expired
 
     def schedule(self, workers: Workers, timer: Timer) -> None:
         with self._lock:
@@ -239,7 +241,10 @@ class VirtualClock:
                 callers += 1
             else:
                 waiting[wait.workers] = waiting.get(wait.workers, 0) + 1
-        return callers >= self._callers and all(
+        if callers < self._callers:
+            return False
+        self._callers = 1
+        return all(
             jobs == waiting.get(workers, 0) or waiting.get(workers, 0) >= workers.max_workers
             for workers, jobs in self._jobs.items()
         )

@@ -312,8 +312,8 @@ class MockDispatch(Dispatcher):
     swallowed it, and AssertionError for routes that were never used.
 
     * `latency`: seconds that a reply takes which has none of its own.
-    * `callers`: how many threads, or tasks, must wait before the clock goes on: more than 1, where
-      several make requests and the order matters.
+    * `callers`: how many threads, or tasks, must wait before the clock starts: more than 1, where
+      several make requests, and should begin together.
 
     The clock is told of blocks, plain calls, retries and deadlines. What code of the user's does
     with `time.sleep` takes the time it takes. `Response.elapsed` and `timings` are in real time.
