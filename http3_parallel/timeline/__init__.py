@@ -1,0 +1,3 @@
+"""What each request of a block did, and when."""
+
+from __future__ import annotations
