@@ -37,6 +37,7 @@ ROOMS = (
     "hooks",
     "driver",
     "methods",
+    "timeline",
     "workers",
     "line",
     "pending",

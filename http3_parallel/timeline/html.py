@@ -147,7 +147,8 @@ class _Summary:
         yield "Total time", _duration(self.now), "so far" if unfinished else ""
         faster = ""
         if self.now > 0 and self.alone > 1.05 * self.now:
-            faster = f"{self.alone / self.now:.{1 if self.alone < 10 * self.now else 0}f} times that"
+            factor = self.alone / self.now
+            faster = f"{factor:.{1 if factor < 9.95 else 0}f} times as long"
         yield "One after the other", _duration(self.alone), faster
         yield "At most at once", f"{self.peak:,}", "under way"
         yield "Received", _size(sum(_or(row["size"], 0) for row in rows)), "of bodies"

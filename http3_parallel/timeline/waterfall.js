@@ -145,6 +145,8 @@
     return `${(value / 1000).toFixed(1)} TB`;
   }
 
+  /** What a cell can show at most, and a little more. */
+  const clip = (text) => (text.length > 400 ? `${text.slice(0, 400)}\u2026` : text);
   const phaseName = (name) => (name === "tls" ? "TLS" : name);
   const phaseClass = (name) => `p-${PHASES.includes(name) ? name : "other"}`;
 
@@ -172,7 +174,11 @@
       if (why) counts.set(why, (counts.get(why) || 0) + 1);
     }
     const many = { redirect: "redirects", retry: "retries", auth: "sign-ins" };
-    return [...counts].map(([why, n]) => plural(n, WHY[why] || why, many[why] || why));
+    const signs = { redirect: "\u2192", retry: "\u21bb", auth: "auth " };
+    return [...counts].map(([why, n]) => make("span", {
+      className: "badge", role: "img", title: plural(n, WHY[why] || why, many[why] || why),
+      "aria-label": plural(n, WHY[why] || why, many[why] || why),
+    }, `${signs[why] || "+"}${n}`));
   }
 
   // ---- What is shown --------------------------------------------------------------------------
@@ -382,7 +388,7 @@
     head.replaceChildren(...cells);
     grid.setAttribute("aria-colcount", cells.length);
     grid.setAttribute("aria-label", view.mode === "requests" ? "Requests" : `Requests by ${view.mode}`);
-    grid.classList.toggle("lanes", view.mode !== "requests");
+    grid.className = view.mode === "requests" ? "" : `lanes ${view.mode}`;
     showSort();
   }
 
@@ -403,8 +409,8 @@
     byId("sort").value = view.sort;
     const word = view.descending ? "descending" : "ascending";
     byId("direction").className = word;
-    byId("direction").setAttribute("aria-label", `Sorted ${word}`);
-    byId("direction").title = `Sorted ${word}`;
+    byId("direction").setAttribute("aria-label", `Sorted ${word}: turn round`);
+    byId("direction").title = `Sorted ${word}: turn round`;
   }
 
   function makeRow() {
@@ -426,16 +432,19 @@
     const [number, method, status, url, type, bytes, time, track] = element.children;
     element.className = `row k-${row.kind}`;
     number.textContent = row.id;
-    method.textContent = row.method;
-    status.lastChild.textContent = row.outcome;
-    status.title = row.error.type ? `${row.error.type}: ${row.error.message || ""}` : "";
-    url.children[0].textContent = row.authority;
-    url.children[1].textContent = row.path;
-    url.title = row.url.length > 1000 ? `${row.url.slice(0, 1000)}\u2026` : row.url;
-    const badges = detours(row).map((words) => make("span", { className: "badge" }, words));
-    if (row.tag !== null) badges.push(make("span", { className: "badge tag", title: "Tag" }, row.tag));
+    method.textContent = clip(row.method);
+    status.lastChild.textContent = clip(row.outcome);
+    status.title = row.error.type ? clip(`${row.error.type}: ${row.error.message || ""}`) : "";
+    url.children[0].textContent = clip(row.authority);
+    url.children[1].textContent = clip(row.path);
+    url.title = clip(row.url);
+    const badges = detours(row);
+    if (row.tag !== null) {
+      badges.push(make("span", { className: "badge tag", title: clip(`Tag: ${row.tag}`) }, clip(row.tag)));
+    }
     url.children[2].replaceChildren(...badges);
-    type.textContent = row.type || "";
+    type.textContent = clip((row.type || "").replace(/^.*\//s, ""));
+    type.title = clip(row.type || "");
     bytes.textContent = size(row.size);
     time.textContent = duration(row.time);
     track.setAttribute("aria-label", spoken(row));
@@ -481,13 +490,13 @@
     const lane = view.lanes[position];
     const [name, many, busy, track] = element.children;
     element.className = "row";
-    name.textContent = laneName(lane);
-    name.title = laneName(lane);
+    name.textContent = clip(laneName(lane));
+    name.title = clip(laneName(lane));
     many.textContent = count(lane.requests);
     busy.textContent = lane.name === null ? "" : `${Math.round((100 * lane.busy) / whole.to)} %`;
     const chosen = position === view.at && view.item >= 0 ? lane.items[view.item].row : null;
     track.setAttribute("aria-label", chosen
-      ? `Request ${chosen.id}, ${view.item + 1} of ${lane.items.length}: ${chosen.method} ${chosen.url}, ${chosen.outcome}, ${spoken(chosen)}`
+      ? `Request ${chosen.id}, ${view.item + 1} of ${lane.items.length}: ${chosen.method} ${clip(chosen.url)}, ${clip(chosen.outcome)}, ${spoken(chosen)}`
       : plural(lane.requests, "request"));
     drawLane(track.firstChild, lane, position);
   }
@@ -534,15 +543,15 @@
       const high = Math.max(1.5, each - 1);
       pen.globalAlpha = view.matching === null || view.matching.has(row.number) ? 1 : 0.15;
       const gap = right - left > 4 ? 1 : 0;
-      if (row.state === "cancelled") {
-        pen.strokeStyle = colours.muted;
-        pen.setLineDash([3, 2]);
-        pen.strokeRect(left + 0.5, top + 0.5, Math.max(1, right - left - 1 - gap), high - 1);
-        pen.setLineDash([]);
+      if (row.begin === null) { // it never left the line
+        pen.fillStyle = colours.queued;
+        pen.fillRect(left, top + high / 2 - 1, right - left, 2);
       } else if (right - left < 5) {
-        pen.fillStyle = bad ? colours.failed : colours.waiting;
+        pen.fillStyle = { failed: colours.failed, cancelled: colours.muted }[row.state]
+          || colours.waiting;
         pen.fillRect(left, top, right - left, high);
       } else {
+        if (row.state === "cancelled") pen.globalAlpha *= 0.4;
         for (const { name, start, end } of row.phases) {
           if (name === "queued") continue;
           const from = Math.max(left, x(Math.max(start, item.start)));
@@ -551,6 +560,13 @@
           const waits = name === "blocked" || name === "pausing";
           pen.fillStyle = colours[name] || colours.other;
           pen.fillRect(from, waits ? top + high * 0.35 : top, to - from, waits ? high * 0.3 : high);
+        }
+        if (row.state === "cancelled") {
+          pen.globalAlpha /= 0.4;
+          pen.strokeStyle = colours.muted;
+          pen.setLineDash([3, 2]);
+          pen.strokeRect(left + 0.5, top + 0.5, right - left - 1 - gap, high - 1);
+          pen.setLineDash([]);
         }
         if (bad) hatch(pen, left, top, right - left - gap, high);
       }
@@ -731,19 +747,19 @@
   }
 
   function drawAxis() {
-    const each = step((span() / trackWidth) * 80);
+    // Paper is narrower than the window that is measured here.
+    const each = step((span() / trackWidth) * (printing ? 160 : 80));
     const labels = [];
     const first = Math.ceil(view.from / each - 1e-9) * each;
     for (let ms = first; ms <= view.to + each * 1e-9 && labels.length < 60; ms += each) {
-      const at = ((ms - view.from) / span()) * trackWidth;
       const label = make("span", {}, tickLabel(ms, each));
-      label.style.left = `${at}px`;
-      if (at > trackWidth - 46) label.className = "last";
+      label.style.left = percent(ms);
+      if (((view.to - ms) / span()) * trackWidth < 46) label.className = "last";
       labels.push(label);
     }
     axis.replaceChildren(...labels);
-    grid.style.setProperty("--step", `${(each / span()) * trackWidth}px`);
-    grid.style.setProperty("--offset", `${((first - view.from) / span()) * trackWidth}px`);
+    grid.style.setProperty("--step", wide(each));
+    grid.style.setProperty("--offset", percent(first));
     const brush = byId("brush");
     brush.hidden = !zoomed();
     brush.style.left = `${(100 * view.from) / whole.to}%`;
@@ -798,9 +814,17 @@
     const svg = byId("chart").querySelector("svg");
     svg.setAttribute("viewBox", `0 0 ${BINS} 40`);
     byId("area").setAttribute("d", `M0 40${points.join("")}V40Z`);
-    const failed = new Set(rows.filter((row) => row.state === "failed" && row.end !== null)
-      .map((row) => Math.min(BINS - 1, Math.floor((row.end / whole.to) * BINS))));
-    byId("bad").setAttribute("d", [...failed].map((at) => `M${at} 35h2v5h-2z`).join(""));
+    const failed = new Map();
+    for (const row of rows) {
+      if (row.state !== "failed" || row.end === null) continue;
+      const at = Math.min(BINS - 2, Math.floor((row.end / whole.to) * (BINS / 2)) * 2);
+      failed.set(at, (failed.get(at) || 0) + 1);
+    }
+    const worst = Math.max(1, ...failed.values());
+    byId("bad").setAttribute("d", [...failed].map(([at, n]) => {
+      const tall = 3 + (9 * n) / Math.max(worst, 3);
+      return `M${at} ${(40 - tall).toFixed(1)}h2V40h-2z`;
+    }).join(""));
     byId("peak").textContent = rows.length ? `${count(peak)} at once` : "";
     byId("from").textContent = "0";
     byId("to").textContent = duration(whole.to);
@@ -894,9 +918,9 @@
       make("td", {}, make("i", { className: `key ${phaseClass(name)}` })),
       make("th", { scope: "row" }, phaseName(name)), make("td", {}, duration(ms))));
     const head = make("p", { className: `k-${row.kind}` }, make("i", { className: "mark" }),
-      make("b", {}, `#${row.id} ${row.outcome}`));
+      make("b", {}, `#${row.id} ${clip(row.outcome)}`));
     tip.replaceChildren(head,
-      row.error.message ? make("p", { className: "message" }, row.error.message.slice(0, 300)) : "",
+      row.error.message ? make("p", { className: "message" }, clip(row.error.message)) : "",
       make("p", { className: "quiet" }, row.begin === null ? "Never had its turn"
         : `${duration(row.begin)} to ${row.end === null ? "now" : duration(row.end)}`),
       make("table", {}, make("tbody", {}, ...lines)));
