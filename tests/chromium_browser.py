@@ -13,10 +13,12 @@ it wanted.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
 import pathlib
 import shutil
 import subprocess
+import tempfile
 import typing
 
 import pytest
@@ -26,10 +28,10 @@ from playwright import sync_api
 INSTALL_TIMEOUT = 400
 
 #: Seconds for anything that a page does.
-PATIENCE = 5
+PATIENCE = 30
 
 #: Names that the browser has in distributions.
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+NAMES = ("chromium", "google-chrome", "google-chrome-stable")
 
 
 def find_or_install() -> str:
@@ -37,44 +39,88 @@ def find_or_install() -> str:
     The path of Chromium. In CI, as root on a Debian, it is installed; elsewhere the test is
     skipped, since nobody's own machine is changed by tests.
     """
-    for name in NAMES:
-        found = shutil.which(name)
-        if found is not None:
-            return found
+    found = _find()
+    if found is not None:
+        return found
     if os.environ.get("CI") != "true" or os.geteuid() != 0 or shutil.which("apt-get") is None:
         pytest.skip("needs Chromium on the PATH: for example `apt-get install chromium`")
+    # It takes longer than a test may, and has bounds of its own.
+    faulthandler.cancel_dump_traceback_later()
+    with _one_at_a_time():
+        found = _find()
+        if found is None:
+            _install()
+            found = _find()
+    assert found is not None, "apt-get has installed no Chromium"
+    return found
+
+
+def _find() -> str | None:
+    return next(filter(None, map(shutil.which, NAMES)), None)
+
+
+@contextlib.contextmanager
+def _one_at_a_time() -> typing.Iterator[None]:
+    """Several workers of pytest may be here at once: the others wait, and find it installed."""
+    import fcntl  # which Windows has not
+
+    with (pathlib.Path(tempfile.gettempdir()) / "http3-parallel-chromium.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _install() -> None:
     for arguments in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
         subprocess.run(
-            # Two workers of pytest may be here at once: the second waits, and finds it installed.
-            ["apt-get", "-qq", "-o", f"DPkg::Lock::Timeout={INSTALL_TIMEOUT}", *arguments],
+            ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=60", *arguments],
             env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=INSTALL_TIMEOUT,
             check=True,
         )
-    found = shutil.which("chromium", path="/usr/bin")
-    assert found is not None, "apt-get has installed no Chromium"
-    return found
+
+
+class Chromium:
+    """Browsers, each started when it is first asked for."""
+
+    def __init__(self, playwright: sync_api.Playwright, executable: str) -> None:
+        self._playwright = playwright
+        self._executable = executable
+        self._browsers: dict[bool, sync_api.Browser] = {}
+
+    def browser(self, *, scripts: bool = True) -> sync_api.Browser:
+        """
+        One that runs a page's scripts, or one that does not, and shows what is for that case:
+        a context that only forbids them does not.
+        """
+        if scripts not in self._browsers:
+            # Root has no sandbox in a container, and /dev/shm may be small there.
+            arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+            if not scripts:
+                arguments.append("--blink-settings=scriptEnabled=false")
+            self._browsers[scripts] = self._playwright.chromium.launch(
+                executable_path=self._executable, args=arguments, timeout=PATIENCE * 1000
+            )
+        return self._browsers[scripts]
+
+    def close(self) -> None:
+        while self._browsers:
+            self._browsers.popitem()[1].close()
 
 
 @contextlib.contextmanager
-def running(executable: str) -> typing.Iterator[sync_api.Browser]:
+def running(executable: str) -> typing.Iterator[Chromium]:
     """
-    A browser. As long as it runs, its thread has a running event loop: `asyncio.run` refuses to
-    work there. So it is not for longer than one module's tests.
+    As long as it runs, its thread has a running event loop: `asyncio.run` refuses to work there.
+    So it is not for longer than one module's tests.
     """
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=executable,
-            # Root has no sandbox in a container, and /dev/shm may be small there.
-            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
-            timeout=PATIENCE * 1000,
-        )
+        chromium = Chromium(playwright, executable)
         try:
-            yield browser
+            yield chromium
         finally:
-            browser.close()
+            chromium.close()
 
 
 class Watched:
@@ -85,14 +131,16 @@ class Watched:
     * `wanted`: the addresses of all that was asked for.
     """
 
-    def __init__(self, browser: sync_api.Browser) -> None:
+    def __init__(self, chromium: Chromium) -> None:
         self.troubles: list[str] = []
         self.wanted: list[str] = []
-        self._browser = browser
+        self._chromium = chromium
         self._contexts: list[sync_api.BrowserContext] = []
 
-    def open(self, file: pathlib.Path, **context_options: typing.Any) -> sync_api.Page:
-        context = self._browser.new_context(**context_options)
+    def open(
+        self, file: pathlib.Path, *, scripts: bool = True, **context_options: typing.Any
+    ) -> sync_api.Page:
+        context = self._chromium.browser(scripts=scripts).new_context(**context_options)
         self._contexts.append(context)
         context.set_default_timeout(PATIENCE * 1000)
         context.on("request", lambda request: self.wanted.append(request.url))

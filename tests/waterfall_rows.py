@@ -9,7 +9,7 @@ import heapq
 import random
 import typing
 
-Row = typing.Dict[str, typing.Any]
+Row = dict[str, typing.Any]
 
 STARTED = "2026-11-30T14:03:12.250000+00:00"
 
@@ -188,4 +188,37 @@ def block(count: int, workers: int = 8, seed: int = 6) -> list[Row]:
             start = rows[number - 1]["start"]
             phases = [["queued", start, end]]
             rows[number - 1] = no_response(number, "cancelled", start, end=end, phases=phases)
+    return rows
+
+
+#: What others might write wherever they can, so that it does more than be read.
+HOSTILE = (
+    "</script><script>document.title = 'run'</script>",
+    "<!--<script>",
+    "\u2028document.title = 'run'\u2029",
+    "<img src=x onerror=\"document.title = 'run'\">",
+    '"><b onclick=alert(1)>${alert(1)}$title{{data}}',
+    "</noscript></style></title><svg onload=\"document.title = 'run'\">",
+    "javascript:document.title='run'",
+    " javascript:alert(1)//http://example.com",
+    "data:text/html,<script>alert(1)</script>",
+    "https://example.com/\u202e\x00\ud800&lt;b&gt;&amp;",
+    "__proto__",
+    "http://user:pass@example.com:99999999/",
+)
+
+
+def hostile_rows() -> list[Row]:
+    rows: list[Row] = []
+    for number, text in enumerate(HOSTILE):
+        row = block(1)[0]
+        error = {"type": text, "message": text}
+        exchange = {**row["exchanges"][0], **dict.fromkeys(("method", "url", "reason"), text)}
+        exchange.update(dict.fromkeys(("why", "connection", "version"), text))
+        exchange.update(request_headers=[[text, text]], response_headers=[[text, text]])
+        exchange["error"] = error
+        row.update(dict.fromkeys(("method", "url", "host", "tag", "reason", "type"), text))
+        row.update(dict.fromkeys(("worker", "connection"), text), id=number, error=error)
+        row.update(state="failed", exchanges=[exchange], phases=[["queued", 0, 1], [text, 1, 9]])
+        rows.append(row)
     return rows

@@ -138,7 +138,7 @@ class _Summary:
     def tiles(self) -> typing.Iterator[tuple[str, str, str]]:
         """Triples of what it is, how much, and more on it."""
         rows = self.rows
-        states = {state: 0 for state in ("done", "failed", "cancelled", "running", "queued")}
+        states = dict.fromkeys(("done", "failed", "cancelled", "running", "queued"), 0)
         for row in rows:
             states[row["state"]] = states.get(row["state"], 0) + 1
         counts = ", ".join(f"{n:,} {state}" for state, n in states.items() if n)
@@ -154,7 +154,7 @@ class _Summary:
         yield "Received", _size(sum(_or(row["size"], 0) for row in rows)), "of bodies"
 
 
-def _or(value: typing.Any, otherwise: float) -> typing.Any:
+def _or(value: typing.Any, otherwise: typing.Any) -> typing.Any:
     return otherwise if value is None else value
 
 
