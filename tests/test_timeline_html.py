@@ -161,7 +161,7 @@ def test_the_table_for_browsers_without_scripts_has_the_first_rows() -> None:
         f"failed: {row['error']['type']}" for row in rows[:100] if row["state"] == "failed"
     ]
     few = render(rows[:99], title="", started=STARTED)
-    assert "The first" not in few
+    assert "The first 9" not in few
 
 
 def test_ten_thousand_rows_are_a_file_of_a_few_megabytes() -> None:

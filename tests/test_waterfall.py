@@ -716,6 +716,7 @@ def test_what_others_wrote_is_only_text(show: Show, scripts: bool) -> None:
         assert (shown.text_content() or "").replace("\ufffd", "\ud800") == text
         problem = details.locator(".problem").first.text_content() or ""
         assert problem.replace("\ufffd", "\ud800") == f"{text}: {text}"
+        assert "[object" not in page.locator("main").inner_text()
         name = details.locator(".headers th").first.text_content() or ""
         assert name.replace("\ufffd", "\ud800") == text
     for mode in ("Workers", "Connections"):

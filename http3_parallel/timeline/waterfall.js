@@ -24,7 +24,9 @@
     return element;
   }
 
+  // What is looked up by others' words has no prototype, whose names they might be.
   const KINDS = {
+    __proto__: null,
     "2xx": "2xx", "3xx": "3xx", "4xx": "4xx", "5xx": "5xx", done: "Other", failed: "Failed",
     cancelled: "Cancelled", running: "Running", queued: "Queued",
   };
@@ -165,7 +167,7 @@
     ...sums(row).map(([name, ms]) => `${phaseName(name)} ${duration(ms)}`),
   ].filter(Boolean).join(", ");
 
-  const WHY = { redirect: "redirect", retry: "retry", auth: "sign-in" };
+  const WHY = { __proto__: null, redirect: "redirect", retry: "retry", auth: "sign-in" };
 
   function detours(row) {
     const counts = new Map();
@@ -173,8 +175,8 @@
       const why = data.strings[numbers[4]];
       if (why) counts.set(why, (counts.get(why) || 0) + 1);
     }
-    const many = { redirect: "redirects", retry: "retries", auth: "sign-ins" };
-    const signs = { redirect: "\u2192", retry: "\u21bb", auth: "auth " };
+    const many = { __proto__: null, redirect: "redirects", retry: "retries", auth: "sign-ins" };
+    const signs = { __proto__: null, redirect: "\u2192", retry: "\u21bb", auth: "auth " };
     return [...counts].map(([why, n]) => make("span", {
       className: "badge", role: "img", title: plural(n, WHY[why] || why, many[why] || why),
       "aria-label": plural(n, WHY[why] || why, many[why] || why),
@@ -509,7 +511,7 @@
   function readColours() {
     const probe = make("i");
     document.body.append(probe);
-    colours = {};
+    colours = Object.create(null);
     for (const name of [...PHASES, "other", "failed", "text", "surface", "muted", "accent"]) {
       probe.style.color = `var(--${name})`;
       colours[name] = getComputedStyle(probe).color;
@@ -1044,7 +1046,7 @@
   function problem(error) {
     if (!error.type) return null;
     return make("p", { className: "problem" }, make("b", {}, error.type),
-      error.message ? `: ${error.message}` : "");
+      error.message ? ": " : "", make("bdi", {}, error.message || ""));
   }
 
   function show(row) {
@@ -1122,8 +1124,8 @@
         const took = one.end === null ? "not ended" : duration(one.end - one.start);
         return make("details", { className: "exchange", open: true },
           make("summary", {}, make("b", {}, `${index + 1}`),
-            why ? make("span", { className: "badge" }, why) : null,
-            ` ${one.method} \u2192 ${result}, ${took}`),
+            why ? make("span", { className: "badge" }, why) : null, " ",
+            make("bdi", {}, one.method), " \u2192 ", make("bdi", {}, result), `, ${took}`),
           make("p", { className: "what" }, address(one.url)),
           problem(one.error),
           facts([["Began", `${duration(one.start)}`], ["Version", one.version],
