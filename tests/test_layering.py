@@ -38,6 +38,7 @@ ROOMS = (
     "hooks",
     "driver",
     "methods",
+    "timeline",
     "workers",
     "line",
     "stats",
