@@ -38,7 +38,6 @@ ROOMS = (
     "hooks",
     "driver",
     "methods",
-    "timeline",
     "workers",
     "line",
     "stats",
