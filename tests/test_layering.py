@@ -51,8 +51,6 @@ ROOMS = (
     "client",
     "asynchronous",
     "api",
-    "_demo_server",
-    "demo",
     "cli",
     "__main__",
 )
@@ -76,6 +74,7 @@ IN_FUNCTIONS = (
     "http3_parallel.dispatch.urllib3_border",  # urllib3, which a start need not wait for
     "http3_parallel.timeline",  # what shows one: few look
     "idna",
+    "rich",
     "socks",
     "urllib3.contrib.socks",
 )
