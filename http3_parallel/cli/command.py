@@ -213,9 +213,11 @@ def _displayed(
         yield
         return
     threading.Thread(target=inputs.count, name="counter", daemon=True).start()
-    with open_display(stream, lambda: run.progress(tally)) as printer.display:
-        yield
-    printer.display = None
+    try:
+        with open_display(stream, lambda: run.progress(tally)) as printer.display:
+            yield
+    finally:
+        printer.display = None
 
 
 def _draw(block: Parallel, options: Options) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import shutil
+import os
 import threading
 import time
 import typing
@@ -18,7 +18,6 @@ from .terminal import Pen, columns, fit, printable, show_bytes, show_seconds
 
 if typing.TYPE_CHECKING:
     from rich.console import Console
-    from rich.live import Live
 
 __all__ = ["Display", "Progress", "open_display", "show_cursor"]
 
@@ -97,7 +96,8 @@ def picture(
     if total:
         share = min(1.0, progress.ended / total)
         left = ""
-        if per_second > 0 and elapsed >= _FORETELLS_AFTER and progress.ended < total:
+        # Of those in flight nobody knows.
+        if per_second > 0 and elapsed >= _FORETELLS_AFTER and progress.queued:
             left = f"  {show_seconds((total - progress.ended) / per_second)} left"
         # The last to come is not there as long as anything is to come.
         percent = 100 if progress.ended >= total else min(99, int(100 * share))
@@ -208,15 +208,23 @@ class Display:
                 self._draw()
                 self._stop.wait(_INTERVAL)
 
+    def _size(self) -> tuple[int, int]:
+        """Of the terminal as it is now, whatever COLUMNS was when this began."""
+        try:
+            width, height = os.get_terminal_size(self.stream.fileno())
+        except (OSError, ValueError):
+            width = height = 0
+        return width or 80, height or 24
+
     def _draw(self) -> None:
         progress = self._look()
-        width, height = shutil.get_terminal_size((80, 24))
+        width, height = self._size()
         elapsed = time.monotonic() - self._rates.started
         lines = picture(
             progress,
             self._rates.add(progress),
             elapsed,
-            max(10, width - 1),
+            max(10, width - 3),  # what somebody types is echoed there: ^C, say
             max(1, height - _LINES_LEFT),
             self._slow,
         )
@@ -236,6 +244,11 @@ _STYLES = {"good": "green", "bad": "red", "faint": "dim", "": ""}
 
 
 class _RichDisplay(Display):
+    """
+    An area of several lines. It is kept here rather than by rich's `Live`, which does not know of
+    the lines that a terminal wraps when it becomes narrower.
+    """
+
     def __init__(
         self,
         stream: typing.TextIO,
@@ -243,32 +256,53 @@ class _RichDisplay(Display):
         slow: float,
         keep: bool,
         console: Console,
-        live: Live,
     ) -> None:
         super().__init__(stream, look, slow, keep)
         self._console = console
-        self._live = live
+        #: How wide the lines of the last picture are, which the cursor is at the end of.
+        self._shown: list[int] = []
 
     def _begin(self) -> None:
-        self._live.start()
+        self._console.show_cursor(False)
 
     def _show(self, above: list[str], lines: list[Line]) -> None:
         from rich.text import Text
 
-        if above:
-            # As it is, however long: to be copied.
-            text = Text.from_ansi("\n".join(above), no_wrap=True, overflow="ignore")
-            self._console.print(text, soft_wrap=True, crop=False)
-        shown = Text(no_wrap=True, overflow="ellipsis", end="")
+        shown = Text(no_wrap=True, overflow="crop", end="")
         for line in lines:
             if shown:
                 shown.append("\n")
             for piece, style in line.pieces:
                 shown.append(printable(piece), _STYLES[style])
-        self._live.update(shown, refresh=True)
+        with self._console:  # in one piece
+            self._erase()
+            if above:
+                # As it is, however long: to be copied.
+                text = Text.from_ansi("\n".join(above), no_wrap=True, overflow="ignore")
+                self._console.print(text, soft_wrap=True, crop=False)
+            self._console.print(shown, soft_wrap=True, crop=False, end="")
+            self._shown = [columns("".join(piece for piece, _ in line.pieces)) for line in lines]
+
+    def _erase(self) -> None:
+        from rich.control import Control
+        from rich.segment import ControlType
+
+        if not self._shown:
+            return
+        # Most terminals wrap what has become too wide for them.
+        width = self._size()[0]
+        rows = sum(max(1, -(-taken // width)) for taken in self._shown)
+        erase = (ControlType.ERASE_IN_LINE, 2)
+        up = ((ControlType.CURSOR_UP, 1), erase)
+        self._console.control(Control(ControlType.CARRIAGE_RETURN, erase, *up * (rows - 1)))
+        self._shown = []
 
     def _end(self) -> None:
-        self._live.stop()
+        if self._keep:
+            self._console.line()
+        else:
+            self._erase()
+        self._console.show_cursor(True)
 
 
 class _PlainDisplay(Display):
@@ -311,7 +345,6 @@ def open_display(
     """On a terminal, for a ``with`` block: what rich shows, or without it one line."""
     try:
         from rich.console import Console
-        from rich.live import Live
     except ImportError:
         return _PlainDisplay(stream, look, slow, keep)
     console = Console(
@@ -323,15 +356,7 @@ def open_display(
         emoji=False,
         legacy_windows=False,
     )
-    live = Live(
-        console=console,
-        auto_refresh=False,
-        transient=not keep,
-        redirect_stdout=False,
-        redirect_stderr=False,
-        vertical_overflow="crop",
-    )
-    return _RichDisplay(stream, look, slow, keep, console, live)
+    return _RichDisplay(stream, look, slow, keep, console)
 
 
 def show_cursor(stream: typing.TextIO) -> None:

@@ -31,8 +31,8 @@ _JSON = "application/json"
 _NEEDED = frozenset({"host", "content-length", "transfer-encoding"})
 
 _EPILOG = """\
-A line of FILE or of standard input is a URL, or a JSON object with "url" and, as
-needed, "method", "headers", "body" or "json", and "tag". Empty lines and lines
+A line of FILE or of standard input is a URL, or a JSON object with "url" and,
+as needed, "method", "headers", "body" or "json", and "tag". Empty lines and lines
 that begin with # are passed over. Input is read as it is needed.
 
 A line of output is: status, bytes of the body, seconds, URL; or ERR, URL, what
@@ -85,7 +85,10 @@ class _Parser(argparse.ArgumentParser):
     """Whose errors are one line."""
 
     def error(self, message: str) -> typing.NoReturn:
-        self.exit(2, _one_line(f"{self.prog}: {message} (--help tells what there is)") + "\n")
+        self.refuse(f"{message} (see --help)")
+
+    def refuse(self, message: str) -> typing.NoReturn:
+        self.exit(2, _one_line(f"{self.prog}: {message}") + "\n")
 
 
 def _one_line(text: str) -> str:
@@ -331,7 +334,7 @@ def parse(arguments: list[str]) -> Options:
     try:
         return _checked(given)
     except (OSError, ValueError, TypeError) as error:
-        parser.error(_told(error))
+        parser.refuse(_told(error))
 
 
 def parse_demo(arguments: list[str]) -> DemoOptions:
