@@ -12,8 +12,9 @@ import threading
 import pytest
 
 import http3_parallel
-from http3_parallel import demo
-from http3_parallel._demo_server import DemoServer, Page
+from http3_parallel.cli import demo
+from http3_parallel.cli.demo_server import DemoServer, Page
+from http3_parallel.cli.terminal import Pen
 from servers import PATIENCE
 from test_cli import end, next_line, run, running
 
@@ -56,11 +57,8 @@ def test_it_is_in_colour_on_a_terminal_unless_told_not_to(
         monkeypatch.setenv(name, value)
     ours, theirs = pty.openpty()
     with open(theirs, "w", encoding="utf-8") as terminal, open(ours, "rb", buffering=0) as reader:
-        monkeypatch.setattr(sys, "stdout", terminal)
-        screen = demo._Screen()
-        screen.heading("heading")
-        screen.say(screen.good("good"))
-        terminal.flush()
+        pen = Pen(terminal)
+        print(pen.heading("heading"), pen.good("good"), file=terminal, flush=True)
         written = b""
         while not written.endswith(b"good\r\n") and not written.endswith(b"m\r\n"):
             written += reader.read(100)
