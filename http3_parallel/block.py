@@ -35,6 +35,7 @@ from .exceptions import HTTPError, ParallelClosed, redacted_text
 from .models import Request, Response, URLTypes
 from .pending import CANCELLED, DONE, ENDED, HandleFuture, PendingResponse, Place
 from .running import Engine, Runner, Running, cancelled, close_quietly, left, unavailable
+from .stats import Stats
 from .timeline import Timeline
 from .workers import Timer, Workers
 
@@ -252,6 +253,13 @@ class Block(Running):
         if handle._state in ENDED:
             future.follow()
         return future
+
+    def exact_stats(self) -> Stats:
+        """For threads. Raises `ParallelClosed` in a forked child."""
+        if os.getpid() != self.pid:
+            self.check_usable()  # the parent has the lock
+        with self.lock:
+            return self.stats()
 
     # Ending.
 

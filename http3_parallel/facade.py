@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import operator
 import time
 import typing
 
@@ -16,7 +16,7 @@ from .pending import PendingResponse
 from .stats import Stats
 from .timeline import Timeline
 
-__all__ = ["Map", "Parallel"]
+__all__ = ["AsCompleted", "Map", "Parallel", "timeline_of"]
 
 
 def timeline_of(block: Block) -> Timeline:
@@ -80,10 +80,7 @@ class Parallel(RequestMethods[PendingResponse]):
         How far the block is, at this moment: a `Stats`. Cheap enough to be asked for many times a
         second, from any thread; after the block was left, what it came to.
         """
-        if os.getpid() != self._block.pid:
-            self._block.check_usable()  # another process has the lock
-        with self._block.lock:
-            return self._block.stats()
+        return self._block.exact_stats()
 
     @property
     def timeline(self) -> Timeline:
@@ -117,21 +114,14 @@ class Parallel(RequestMethods[PendingResponse]):
         finally:
             del handle  # see PendingResponse.get_response
 
-    def as_completed(self, timeout: float | None = None) -> typing.Iterator[PendingResponse]:
+    def as_completed(self, timeout: float | None = None) -> AsCompleted:
         """
         The handles as they complete, those submitted meanwhile included, until none is left.
         Iterating raises no request's error: `get_response()` of the handle does.
 
         Raises `WaitTimeout` if they are not through `timeout` seconds after the first step.
         """
-        end = None if timeout is None else time.monotonic() + timeout
-        while True:
-            try:
-                handle = self._completions.take(timeout, end)
-            except NoPendingResponses:
-                return
-            yield handle
-            del handle
+        return AsCompleted(self._block, self._completions, timeout)
 
     def __iter__(self) -> typing.Iterator[PendingResponse]:
         return self.as_completed()
@@ -204,6 +194,38 @@ class Parallel(RequestMethods[PendingResponse]):
         async def __aexit__(self, *exc_info: object) -> None: ...
 
 
+class AsCompleted(typing.Iterator[PendingResponse]):
+    """The handles of `Parallel.as_completed`."""
+
+    def __init__(self, block: Block, completions: Completions, timeout: float | None) -> None:
+        self._block = block
+        self._completions = completions
+        self._timeout = timeout
+        self._end: float | None = None
+        self._closed = False
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> PendingResponse:
+        if self._closed:
+            raise StopIteration
+        if self._timeout is not None and self._end is None:
+            self._end = time.monotonic() + self._timeout
+        try:
+            return self._completions.take(self._timeout, self._end)
+        except NoPendingResponses:
+            self._closed = True
+            raise StopIteration from None
+        except BaseException:
+            self._closed = True  # as a generator would be
+            raise
+
+    def close(self) -> None:
+        """It gives no more. Those that it did not give are the block's."""
+        self._closed = True
+
+
 class Map(typing.Iterator[PendingResponse]):
     """The handles of `Parallel.map`, as they complete."""
 
@@ -224,6 +246,11 @@ class Map(typing.Iterator[PendingResponse]):
 
     def __iter__(self) -> Self:
         return self
+
+    def __length_hint__(self) -> int:
+        """How many are still to come, if the input knows its length; else 0."""
+        left = 0 if self._requests is None else operator.length_hint(self._requests)
+        return left + len(self._completions.open) if left or self._requests is None else 0
 
     def __next__(self) -> PendingResponse:
         try:

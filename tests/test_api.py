@@ -230,6 +230,7 @@ NAMES = {
     *("get", "options", "head", "post", "put", "patch", "delete", "request"),
     *("Request", "Response", "Headers", "URL", "Origin", "QueryParams", "Cookies"),
     *("StatusCode", "codes", "Timings"),
+    *("HostStats", "InFlight", "Stats", "Timeline"),
     *("Auth", "BasicAuth", "BearerAuth", "DigestAuth", "NetRCAuth", "Share"),
     *("TimeoutConfig", "PoolLimits", "Retry", "SSLConfig", "EventHooks"),
     *("Dispatcher", "NetworkDispatch", "WSGIDispatch", "Context", "Abort", "Signal"),

@@ -46,6 +46,7 @@ ROOMS = (
     "running",
     "block",
     "facade",
+    "progress",
     "settings",
     "engine",
     "client",
@@ -76,6 +77,7 @@ IN_FUNCTIONS = (
     "idna",
     "rich",
     "socks",
+    "tqdm",
     "urllib3.contrib.socks",
 )
 

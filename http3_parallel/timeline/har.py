@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime
 import typing
+import urllib.parse
 
 from ..__version__ import __title__, __version__
 from ..models import URL, Headers, QueryParams, StatusCode
@@ -26,6 +27,9 @@ __all__ = ["make_har"]
 _Json = dict[str, typing.Any]
 
 _PAGE = "block"
+
+#: RFC 3986, appendix A: besides letters, digits and ``-._~``.
+_URI_CHARACTERS = "%:/?#[]@!$&'()*+,;="
 
 #: HAR's name of each phase. That of `tls` is within ``connect``.
 _TIMINGS = {
@@ -130,7 +134,7 @@ def _entry(
     version = message.protocol or "HTTP/1.1"
     made["request"] = {
         "method": message.method,
-        "url": shown_url(message.url, credentials),
+        "url": _uri(message.url, credentials),
         "httpVersion": version,
         "cookies": _cookies(message.request_headers, "cookie", credentials),
         "headers": _headers(message.request_headers, credentials),
@@ -197,7 +201,7 @@ def _entry_without_message(entry: Entry, started: datetime.datetime, credentials
     made = _common(entry, entry.phases, entry.start, started)
     made["request"] = {
         "method": entry.method,
-        "url": shown_url(entry.url, credentials),
+        "url": _uri(entry.url, credentials),
         "httpVersion": "HTTP/1.1",
         "cookies": [],
         "headers": [],
@@ -207,6 +211,12 @@ def _entry_without_message(entry: Entry, started: datetime.datetime, credentials
     }
     made["response"] = _no_response(entry.failure)
     return made
+
+
+def _uri(url: URL | str, credentials: bool) -> str:
+    """The format wants one, also where it is none, or has ``…`` in it."""
+    text = urllib.parse.quote(shown_url(url, credentials), safe=_URI_CHARACTERS)
+    return f"about:invalid#{text}" if isinstance(url, str) else text
 
 
 def _text(failure: Failure) -> str:
