@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import pathlib
@@ -11,76 +10,14 @@ import select
 import signal
 import subprocess
 import sys
-import time
-import typing
 
 import pytest
 
 import http3_parallel
+from commands import end, interrupt, next_line, run, running
 from http3_parallel import cli
 from http3_parallel.cli import command
-from servers import PATIENCE, Peer, RawServer, Site, hang_before_response
-
-#: A run that takes longer hangs.
-LONGEST = 60.0
-
-
-@contextlib.contextmanager
-def running(*arguments: str, **options: typing.Any) -> typing.Iterator[subprocess.Popen[str]]:
-    """The command, in a process group of its own, as a shell would have it."""
-    root = str(pathlib.Path(http3_parallel.__file__).parent.parent)
-    with subprocess.Popen(
-        [sys.executable, "-m", "http3_parallel", *arguments],
-        stdin=options.pop("stdin", subprocess.DEVNULL),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        errors="surrogateescape",
-        env={**os.environ, "PYTHONPATH": root, "PYTHONIOENCODING": "utf-8", "COLUMNS": "80"},
-        start_new_session=True,
-        **options,
-    ) as process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
-
-
-class Result(typing.NamedTuple):
-    status: int
-    lines: list[str]
-    errors: str
-
-
-def run(*arguments: str, given: str | None = None) -> Result:
-    stdin = subprocess.DEVNULL if given is None else subprocess.PIPE
-    with running(*arguments, stdin=stdin) as process:
-        output, errors = process.communicate(given, timeout=LONGEST)
-        return Result(process.returncode, output.splitlines(), errors)
-
-
-def end(process: subprocess.Popen[str]) -> Result:
-    """What is still to come of one whose first lines were read."""
-    assert process.stdout is not None
-    assert process.stderr is not None
-    lines = [] if process.stdout.closed else process.stdout.read().splitlines()
-    errors = process.stderr.read()
-    return Result(process.wait(LONGEST), lines, errors)
-
-
-def next_line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().rstrip("\n")
-
-
-def interrupt(process: subprocess.Popen[str]) -> tuple[Result, float]:
-    """Ctrl-C: what a terminal does. Returns also how many seconds the end took."""
-    started = time.monotonic()
-    os.killpg(process.pid, signal.SIGINT)
-    result = end(process)
-    return result, time.monotonic() - started
+from servers import Peer, RawServer, Site, hang_before_response
 
 
 def test_a_line_for_each_and_a_summary(server: Site) -> None:

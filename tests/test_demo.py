@@ -6,17 +6,16 @@ import os
 import pty
 import re
 import signal
-import sys
 import threading
 
 import pytest
 
 import http3_parallel
+from commands import end, next_line, run, running
 from http3_parallel.cli import demo
 from http3_parallel.cli.demo_server import DemoServer, Page
 from http3_parallel.cli.terminal import Pen
 from servers import PATIENCE
-from test_cli import end, next_line, run, running
 
 #: The server's pages come this many times as fast as a person sees them.
 SPEED = ("--speed", "10")

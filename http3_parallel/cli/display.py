@@ -107,7 +107,7 @@ def picture(
             full = int(room * share)
             lines.append(Line([("━" * full, "good"), ("─" * (room - full), "faint"), (text, "")]))
         else:
-            lines.append(Line([(text.strip(), "")]))
+            lines.append(Line([(fit(text.strip(), width), "")]))
     counts = [(f"{progress.done:,} done", "")]
     counts.append((f"{progress.failed:,} failed", "bad" if progress.failed else ""))
     if progress.skipped:

@@ -44,7 +44,7 @@ _LONGEST = 120
 _ENDING = re.compile(r"\.[A-Za-z0-9]{1,8}\Z")
 _PLAIN_HOST = re.compile(r"[a-z0-9][a-z0-9.-]*[a-z0-9]")
 _PLAIN_PATH = re.compile(r"(/[a-z0-9.-]+)*/?")
-_UNSAFE = re.compile(r"[^A-Za-z0-9.-]+")
+_UNSAFE = re.compile(r"(%[0-9A-F]{2}|[^A-Za-z0-9.-])+")
 #: What Windows takes for a device, whatever its ending.
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|\Z)", re.IGNORECASE)
 

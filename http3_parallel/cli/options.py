@@ -32,8 +32,8 @@ _NEEDED = frozenset({"host", "content-length", "transfer-encoding"})
 
 _EPILOG = """\
 A line of FILE or of standard input is a URL, or a JSON object with "url" and,
-as needed, "method", "headers", "body" or "json", and "tag". Empty lines and lines
-that begin with # are passed over. Input is read as it is needed.
+as needed, "method", "headers", "body" or "json", and "tag". Empty lines and
+lines that begin with # are passed over. Input is read as it is needed.
 
 A line of output is: status, bytes of the body, seconds, URL; or ERR, URL, what
 happened. A status of 4xx or 5xx counts as failed. Passwords and the values of
