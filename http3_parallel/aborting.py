@@ -29,7 +29,7 @@ import typing
 
 from .exceptions import DeadlineExceeded, HTTPError
 
-__all__ = ["Abort", "Expiry", "Signal", "shutdown_socket"]
+__all__ = ["Abort", "Expiry", "Signal", "Waiting", "shutdown_socket"]
 
 
 #: Seconds for which the main thread waits without a look at its signals. One that comes just as
@@ -43,15 +43,18 @@ class Signal:
     of times, also from a finalizer or a signal handler.
     """
 
-    __slots__ = ("_lock",)
+    __slots__ = ("_lock", "is_set")
 
     def __init__(self) -> None:
+        #: Whether it was, for those who do not wait; a moment later than who waits knows it.
+        self.is_set: bool = False
         self._lock = threading.Lock()
         self._lock.acquire()
 
     def set(self) -> None:
         with contextlib.suppress(RuntimeError):  # it was set already
             self._lock.release()
+        self.is_set = True
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait at most `timeout` seconds (None: until set). Returns whether it was set."""
@@ -82,6 +85,13 @@ def shutdown_socket(sock: socket.socket) -> None:
         socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
+class Waiting(typing.Protocol):
+    """How long a wait takes, where it is not the system's clock that tells."""
+
+    def wait(self, signal: Signal, timeout: float | None) -> bool:
+        """As `Signal.wait`."""
+
+
 class Abort:
     """
     One running request: what it waits on at this moment, and how to end that.
@@ -98,6 +108,7 @@ class Abort:
         "_of_user",
         "_wake",
         "after",
+        "clock",
         "deadline",
         "phase",
         "received",
@@ -115,6 +126,8 @@ class Abort:
         self.deadline: float | None = deadline
         #: What the request is doing, in words that fit after "while": for messages.
         self.phase: str = "starting"
+        #: What it waits by in place of the system's clock, if anything: see `testing`.
+        self.clock: Waiting | None = None
         #: Bytes of its bodies that have come, for statistics.
         self.received: int = 0
         #: Code of the user's that is left to be called once the request has ended. Its thread
@@ -221,9 +234,14 @@ class Abort:
         """
         self.blocked_on(signal.set)
         try:
-            return signal.wait(timeout)
+            return self._wait(signal, timeout)
         finally:
             self.release()
+
+    def _wait(self, signal: Signal, timeout: float | None) -> bool:
+        if self.clock is None:
+            return signal.wait(timeout)
+        return self.clock.wait(signal, timeout)
 
     def wait_besides(self, signal: Signal, timeout: float | None = None) -> bool:
         """
@@ -237,7 +255,7 @@ class Abort:
             )
         try:
             self.check()
-            was_set = signal.wait(timeout)
+            was_set = self._wait(signal, timeout)
         finally:
             with self._lock:
                 self._wake = outer

@@ -63,12 +63,16 @@ class Block(Running):
         super().__init__(engine, workers, max_workers, max_per_host)
         self.timeline: Timeline | None = timeline
         self.deadline: float | None = deadline
-        self.expires: float | None = None if deadline is None else time.monotonic() + deadline
+        self.expires: float | None = None if deadline is None else self.time() + deadline
         self._own_workers = own_workers
         self._limits_hosts = max_per_host is not None
         self._closed = False
         self._expired = False
         self._timer: Timer | None = None
+
+    def time(self) -> float:
+        """What deadlines and the ends of waits go by, in seconds."""
+        return self._workers.time()
 
     @property
     def usable(self) -> bool:
@@ -162,7 +166,7 @@ class Block(Running):
         handle._submitted = time.perf_counter()
         handle._deadline, handle._expires = self.deadline, self.expires
         if deadline is not None:
-            expires = time.monotonic() + deadline
+            expires = self.time() + deadline
             if self.expires is None or expires < self.expires:
                 handle._deadline, handle._expires = deadline, expires
         handle._context = contextvars.copy_context()

@@ -113,7 +113,7 @@ class BaseClient:
             )
         block = block_class(
             self._engine,
-            Workers(most) if own_workers else state.workers,
+            Workers(most, self._engine.clock) if own_workers else state.workers,
             own_workers=own_workers,
             max_workers=most,
             max_per_host=check_count("max_per_host", max_per_host, 1),

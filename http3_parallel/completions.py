@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import collections
 import os
-import time
 import typing
 
 from .aborting import Signal
@@ -82,11 +81,11 @@ class Completions:
     def take(self, timeout: float | None, end: float | None = None) -> PendingResponse:
         """
         The next handle to complete; see `Parallel.next_response`. `end`, on the clock of
-        `time.monotonic`, is when `timeout` runs out, if that does not begin now.
+        `Block.time`, is when `timeout` runs out, if that does not begin now.
         """
         block = self._block
         if timeout is not None and end is None:
-            end = time.monotonic() + timeout
+            end = block.time() + timeout
         waiting = True
         while True:
             block.check_usable()
@@ -109,7 +108,7 @@ class Completions:
                     "or cancel() them"
                 )
             try:
-                waiting = block.wait(signal, None if end is None else end - time.monotonic())
+                waiting = block.wait(signal, None if end is None else end - block.time())
             finally:
                 with block.lock:
                     _forget(signal, self._waiters)

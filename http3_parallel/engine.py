@@ -19,13 +19,14 @@ from .aborting import Abort, Expiry
 from .block import Block
 from .config import PoolLimits, check_seconds, default_pool_limits
 from .dispatch import Context, Dispatcher, NetworkDispatch
+from .dispatch.base import replacements
 from .driver import Driver
 from .exceptions import ClientClosed, HTTPError, WorkersUnavailable
 from .flow import follow
 from .models import Cookies, Request, Response, Timings, URLTypes
 from .settings import Defaults, Settings
 from .timeline.records import Record
-from .workers import Registry, Workers, guarded_all
+from .workers import Clock, Registry, Workers, guarded_all
 
 __all__ = ["ClientEngine"]
 
@@ -42,9 +43,9 @@ class State:
     `max_readers`: how many threads there are besides, for whoever has others wait in his place.
     """
 
-    def __init__(self, max_workers: int, max_readers: int = 1) -> None:
+    def __init__(self, max_workers: int, max_readers: int = 1, clock: Clock | None = None) -> None:
         self.pid: int = os.getpid()
-        self.workers: Workers = Workers(max_workers)
+        self.workers: Workers = Workers(max_workers, clock)
         self.readers: Workers = Workers(max_readers)  # which starts none of them
         self.blocks: Registry[Block] = Registry()
 
@@ -103,6 +104,8 @@ class ClientEngine:
             raise TypeError(f"dispatch is a Dispatcher, not {type(dispatch).__name__}")
         if limits is not None and not isinstance(limits, PoolLimits):
             raise TypeError(f"pool_limits is a PoolLimits, not {type(limits).__name__}")
+        if dispatch is None and replacements:
+            dispatch = replacements[-1]
         self._owns_dispatcher = dispatch is None
         self._dispatcher: Dispatcher
         if dispatch is not None:
@@ -192,14 +195,17 @@ class ClientEngine:
         self.check_open()
         submitted = time.perf_counter()
         seconds = check_seconds("deadline", deadline)
-        expires = None if seconds is None else time.monotonic() + seconds
+        workers = self.here().workers
+        expires = None if seconds is None else workers.time() + seconds
         abort = Abort(expires)
+        if self.clock is not None:
+            abort.clock = self.clock.waiting_of(submitted)
         # What a hook sets in it is for the later ones of this request, not for the caller.
         context = contextvars.copy_context() if self._defaults.has_hooks else None
         timer = None
         if expires is not None:
             try:
-                timer = self.here().workers.schedule(expires, Expiry(abort, seconds))
+                timer = workers.schedule(expires, Expiry(abort, seconds))
             except RuntimeError as error:
                 raise WorkersUnavailable(
                     "no thread could be started to keep the deadline", request=request, tag=tag
@@ -248,6 +254,12 @@ class ClientEngine:
 
     # State.
 
+    @property
+    def clock(self) -> Clock | None:
+        """What tells the time in place of the system: the dispatcher's, if it has one."""
+        clock: Clock | None = self._dispatcher._clock
+        return clock
+
     def here(self) -> State:
         """The state of this process."""
         state = self._state
@@ -256,7 +268,7 @@ class ClientEngine:
     def _new_state(self) -> State:
         pid = os.getpid()
         # Without a lock, which a thread of the parent may have held: setdefault is one step.
-        state = self._states.setdefault(pid, State(self.max_workers, self._max_readers))
+        state = self._states.setdefault(pid, State(self.max_workers, self._max_readers, self.clock))
         self._state = state
         for other in [key for key in self._states if key != pid]:
             self._states.pop(other, None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import time
 import typing
 
 from .block import Block
@@ -211,7 +210,7 @@ class AsCompleted(typing.Iterator[PendingResponse]):
         if self._closed:
             raise StopIteration
         if self._timeout is not None and self._end is None:
-            self._end = time.monotonic() + self._timeout
+            self._end = self._block.time() + self._timeout
         try:
             return self._completions.take(self._timeout, self._end)
         except NoPendingResponses:

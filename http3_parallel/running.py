@@ -139,6 +139,8 @@ class Running:
                     place.handle = None  # which refers to the place
                     handle._abort = Abort(handle._expires)
                     handle._began = time.perf_counter()
+                    if self._workers.clock is not None:
+                        handle._abort.clock = self._workers.clock.waiting_of(handle._submitted)
                     self._executing.add(handle)
                     handle._state = RUNNING
                     return handle

@@ -36,7 +36,7 @@ import typing
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
-from .aborting import Signal
+from .aborting import Signal, Waiting
 
 __all__ = [
     "Job",
@@ -148,11 +148,38 @@ class _Foreman(threading.Thread):
                 self.join(max(0.0, when - time.monotonic()))
 
 
-class Workers:
-    """At most `max_workers` threads, started when there is work and none is idle."""
+class Clock(typing.Protocol):
+    """What tells the time in place of the system: see `testing`."""
 
-    def __init__(self, max_workers: int) -> None:
+    def time(self) -> float:
+        """Seconds."""
+
+    def wait(self, signal: Signal, timeout: float | None) -> bool:
+        """As `Signal.wait`."""
+
+    def schedule(self, workers: Workers, timer: Timer) -> None:
+        """Have it fired when its time has come, by the foreman of `workers`."""
+
+    def waiting_of(self, order: float) -> Waiting:
+        """For the request that was submitted at `order`."""
+
+    def has_begun(self, workers: Workers) -> None:
+        """One more job is on its way, or runs."""
+
+    def is_over(self, workers: Workers) -> None:
+        """One of them has ended."""
+
+
+class Workers:
+    """
+    At most `max_workers` threads, started when there is work and none is idle.
+
+    `clock`: what tells the time in place of the system, if anything. It is told of each job.
+    """
+
+    def __init__(self, max_workers: int, clock: Clock | None = None) -> None:
         self.max_workers = max_workers
+        self.clock: Clock | None = clock
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._messages: queue.SimpleQueue[typing.Any] = queue.SimpleQueue()
         # Guards the two counts. Taken by workers and the foreman only: no signal strikes there.
@@ -179,6 +206,8 @@ class Workers:
 
     def submit(self, job: Job) -> None:
         """Run `job` on a worker, in the order of submission."""
+        if self.clock is not None:
+            self.clock.has_begun(self)
         self._jobs.put(job)
         if self._stopped:
             self._refuse(RuntimeError("the workers were stopped"))
@@ -199,6 +228,8 @@ class Workers:
         `signal.wait(timeout)`, for those who wait for a job. If no worker comes to life while
         they do, all jobs are refused, rather than waited for in vain.
         """
+        if self.clock is not None:
+            return self.clock.wait(signal, timeout)
         end = None if timeout is None else time.monotonic() + timeout
         for _ in range(_LOOKS):
             if self._alive:
@@ -211,6 +242,10 @@ class Workers:
         else:
             self.give_up()
         return signal.wait(None if end is None else end - time.monotonic())
+
+    def time(self) -> float:
+        """What `schedule` goes by: that of `time.monotonic`, unless there is a clock of its own."""
+        return time.monotonic() if self.clock is None else self.clock.time()
 
     @property
     def alive(self) -> bool:
@@ -245,6 +280,9 @@ class Workers:
         if self._lifeless is not None:
             raise Lifeless
         timer = Timer(when, target)
+        if self.clock is not None:
+            self.clock.schedule(self, timer)
+            return timer
         self._tell_foreman(timer)
         if not self._foremen:
             raise RuntimeError("no thread can be started to keep the deadline")
@@ -405,6 +443,8 @@ class Workers:
                 job = self._jobs.get_nowait()
                 if job is not None:
                     job.refused(error)
+                    if self.clock is not None:
+                        self.clock.is_over(self)
         if self._stopped:
             self._jobs.put(None)
 
@@ -427,6 +467,8 @@ class Workers:
             del job
             with self._lock:
                 self._idle += 1
+            if self.clock is not None:
+                self.clock.is_over(self)
 
 
 _TIME = object()

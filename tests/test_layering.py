@@ -50,6 +50,7 @@ ROOMS = (
     "settings",
     "engine",
     "client",
+    "testing",
     "asynchronous",
     "api",
     "cli",

@@ -162,6 +162,9 @@ class AsyncCompletions:
     def has_room(self) -> bool:
         return self._window is None or self.outstanding <= self._window
 
+    def time(self) -> float:
+        return self._block.time()
+
     @property
     def open(self) -> int:
         return len(self._open)
@@ -215,11 +218,11 @@ class AsyncCompletions:
     async def take(self, timeout: float | None, end: float | None = None) -> AsyncPendingResponse:
         """
         The next one to complete; see `AsyncParallel.next_response`. `end`, on the clock of
-        `time.monotonic`, is when `timeout` runs out, if that does not begin now.
+        `Block.time`, is when `timeout` runs out, if that does not begin now.
         """
         self.check_loop()
         if timeout is not None and end is None:
-            end = time.monotonic() + timeout
+            end = self._block.time() + timeout
         await self._pace()
         waiting = True
         while True:
@@ -261,7 +264,7 @@ class AsyncCompletions:
             self._make_room()
 
     async def _wait_for_end(self, pending: AsyncPendingResponse, timeout: float | None) -> None:
-        end = None if timeout is None else time.monotonic() + timeout
+        end = None if timeout is None else self._block.time() + timeout
         event = anyio.Event()
         pending._events.append(event)
         self._remove(pending)
@@ -325,6 +328,9 @@ class AsyncCompletions:
         self._steps = 0
         block = self._block
         block.staff()
+        if block.clock is not None:
+            await block.clock.wait_async(event, self.loop.call_soon, end)
+            return event.is_set()
         if not block.alive:
             await self._look_for_life(event, end)
         if end is None:

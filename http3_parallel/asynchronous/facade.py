@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextvars
 import functools
 import os
-import time
 import typing
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 
@@ -370,7 +369,7 @@ class _AsCompleted(AsyncIterator[AsyncPendingResponse]):
 
     async def __anext__(self) -> AsyncPendingResponse:
         if self._timeout is not None and self._end is None:
-            self._end = time.monotonic() + self._timeout
+            self._end = self._completions.time() + self._timeout
         try:
             return await self._completions.take(self._timeout, self._end)
         except NoPendingResponses:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import typing
+
 from ..aborting import Abort
 from ..config import SSLConfig, TimeoutConfig
 from ..models import Request, Response, Timings
 
-__all__ = ["Context", "Dispatcher"]
+__all__ = ["Context", "Dispatcher", "replacements"]
 
 
 class Context:
@@ -55,6 +57,9 @@ class Dispatcher:
     #: waits for a dispatcher that says so, and for no other.
     abortable = False
 
+    #: A `Clock` that tells the time in place of the system: for tests.
+    _clock: typing.Any = None
+
     def send(self, request: Request, context: Context) -> Response:
         """
         Make one exchange. Return a `Response` as soon as its head is there; its `content` may
@@ -67,3 +72,7 @@ class Dispatcher:
 
     def close(self) -> None:
         """Let go of everything idle. Delivered streams stay readable."""
+
+
+#: What clients that are given no dispatcher have in place of the network, the last one: for tests.
+replacements: list[Dispatcher] = []
