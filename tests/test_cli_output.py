@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import pathlib
 import re
 import signal
 import subprocess
+import sys
 import time
 import typing
 
 import pytest
 
 from commands import COMMAND, LONGEST, ROOT, interrupt, next_line, run, running
+from http3_parallel.cli import command
 from servers import Site
 
 KEYS = [
@@ -227,8 +230,7 @@ def test_a_full_disk_is_told_in_a_line(server: Site, more: list[str]) -> None:
     assert re.fullmatch(r"\S.*: the output cannot be written: .*No space left.*\n", process.stderr)
 
 
-def test_a_second_ctrl_c_ends_it_at_once(server: Site, tmp_path: pathlib.Path) -> None:
-    """Here the first cannot: nobody reads the output, and the summary finds no room in the pipe."""
+def test_ctrl_c_while_nobody_reads_the_output(server: Site, tmp_path: pathlib.Path) -> None:
     url = server.answer("/page", b"x" * 1000)
     path = tmp_path / "urls"
     path.write_text("\n".join([url + "?" + "x" * 1000 + "="] * 3000))
@@ -238,8 +240,49 @@ def test_a_second_ctrl_c_ends_it_at_once(server: Site, tmp_path: pathlib.Path) -
         while count != (count := len(server.requests)) or not count:
             time.sleep(0.3)
         assert count < 3000
+        assert press_until_it_ends(process) == 130
+        assert server.wait_all_closed()
+
+
+def press_until_it_ends(process: subprocess.Popen[str]) -> int:
+    """Where the first Ctrl-C is stuck, the second helps. Returns the exit status."""
+    for _ in range(100):
         os.killpg(process.pid, signal.SIGINT)
-        time.sleep(0.5)  # two presses, not one that comes twice
-        assert process.poll() is None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(0.3)
+    raise AssertionError("it does not end")
+
+
+def test_a_second_ctrl_c_ends_it_at_once() -> None:
+    code = """
+import time
+from http3_parallel.cli.command import _Signals
+with _Signals():
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        print("first", flush=True)
+        time.sleep(60)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": ROOT},
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert next_line(process) == "ready"
         os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(LONGEST) == 130
+        assert next_line(process) == "first"
+        assert press_until_it_ends(process) == 130
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_is_ignored_stays_so(number: signal.Signals) -> None:
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with command._Signals():
+            signal.raise_signal(number)
+    finally:
+        signal.signal(number, before)
