@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import pty
 import re
 import signal
@@ -11,7 +12,7 @@ import threading
 import pytest
 
 import http3_parallel
-from commands import end, next_line, run, running
+from commands import COMMAND, WITHOUT_RICH, Terminal, end, next_line, run, running
 from http3_parallel.cli import demo
 from http3_parallel.cli.demo_server import DemoServer, Page
 from http3_parallel.cli.terminal import Pen
@@ -62,6 +63,36 @@ def test_it_is_in_colour_on_a_terminal_unless_told_not_to(
         while not written.endswith(b"good\r\n") and not written.endswith(b"m\r\n"):
             written += reader.read(100)
     assert (b"\x1b[" in written) == (not setting)
+
+
+@pytest.mark.parametrize("command", [COMMAND, WITHOUT_RICH], ids=["rich", "plain"])
+def test_a_terminal_has_the_live_display_and_the_waterfall(command: list[str]) -> None:
+    with Terminal("demo", "--speed", "5", size=(100, 200), command=command) as terminal:
+        assert terminal.wait_for("1 in flight")
+        assert terminal.wait() == 0
+        # The last pictures stay, each with what came of it.
+        assert terminal.text.count("40 done   1 failed") == 2
+        if command is COMMAND:
+            assert "41/41  100 %" in terminal.text
+            assert "41/42  97 %" in terminal.text
+            assert "  /hanging" in terminal.text
+        for page in ("/page/40 +200", "/broken +failed", "/hanging +cancelled"):
+            assert re.search(rf"^{page} .*[░█✗/]", terminal.text, re.MULTILINE)
+        assert "All of it went as it should." in terminal.text
+        assert not terminal.screen.cursor.hidden
+        assert max(map(len, terminal.lines)) <= 100
+
+
+def test_the_waterfall_is_in_the_plain_text_too() -> None:
+    _, lines, _ = run("demo", *SPEED)
+    assert sum(bool(re.match(r"/page/\d+ +200 ", line)) for line in lines) == 40
+
+
+def test_its_page_is_for_a_file_that_can_be_written(tmp_path: pathlib.Path) -> None:
+    for path in ("page.txt", "missing/page.html"):
+        result = run("demo", "--html", str(tmp_path / path))
+        assert (result.status, result.lines) == (2, [])
+        assert len(result.errors.splitlines()) == 1
 
 
 def test_it_leaves_nothing_behind(capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,8 +44,8 @@ _FIRST, _LAST = 4, 2
 _PROMPT = 1.0
 #: How long is waited, in seconds, for what cannot but come.
 _PATIENCE = 5.0
-#: Of the waterfall: how many requests, and the most columns.
-_ROWS, _WIDEST = 16, 120
+#: Columns that the waterfall has at most.
+_WIDEST = 120
 
 _CODE = """\
 with http3.parallel(max_workers={workers}) as parallel:
@@ -247,15 +247,20 @@ class _Demo:
             self.wrong.append(f"{HANGING} was answered")
 
     def show_waterfall(self, timeline: Timeline, html: pathlib.Path | None) -> None:
-        """Of some of them, as wide as the terminal is."""
+        """As wide as the terminal is."""
         size = shutil.get_terminal_size((80, 24))
         width = min(size.columns, _WIDEST) if is_terminal(sys.stdout) else 80
-        self.say(timeline.to_text(width=width, rows=_ROWS, colour=self.pen.colour))
+        self.say(timeline.to_text(width=width, colour=self.pen.colour))
+        self.say()
         if html is None:
-            self.say(self.pen.faint("All of it, in a page to look at: demo --html FILE.html"))
-        else:
+            self.say("   As a page, with details of each: demo --html FILE.html")
+            return
+        try:
             timeline.save(html, title="The demo of http3_parallel")
-            self.say(f"All of it, in a page to look at: {html}")
+        except OSError as error:
+            self.wrong.append(f"{html} cannot be written: {error.strerror or error}")
+        else:
+            self.say(f"   As a page, with details of each: {html}")
 
 
 def _progress_of(outcomes: list[_Outcome], total: int) -> Progress:
