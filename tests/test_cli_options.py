@@ -210,6 +210,7 @@ def test_sigterm_ends_it_as_ctrl_c_does(server: Site) -> None:
         (["-x", "http://"], "is no proxy"),
         (["-k", "--cacert", "/x"], "either --insecure or --cacert"),
         (["--cacert", "/no/such/file"], "No such file or directory"),
+        (["--cacert", __file__], "there is no certificate in PEM form"),
         (["--retries", "-1"], "--retries"),
         (["--retries", "x"], "'x' is not a whole number from 0 on"),
         (["-m", "inf"], "'inf' is not a number of seconds"),

@@ -178,7 +178,7 @@ def test_a_folder_in_the_way_is_a_failure_of_that_one(server: Site, tmp_path: pa
     (tmp_path / name(page)).mkdir()
     result = run("-o", str(tmp_path), page, other)
     assert result.status == 1
-    assert any("IsADirectoryError: there is a folder of that name" in line for line in result.lines)
+    assert any(f"IsADirectoryError: Is a directory: {tmp_path / name(page)}" in line for line in result.lines)
     assert (tmp_path / name(other)).read_bytes() == b"other"
     assert not [path for path in tmp_path.iterdir() if PART.fullmatch(path.name)]
 
@@ -190,6 +190,7 @@ def test_what_a_run_cannot_save_in_is_wrong_usage(server: Site, tmp_path: pathli
     for arguments, message in (
         (["-o", str(file)], "it is a file, and must be a folder"),
         (["-o", str(file / "folder")], "Not a directory"),
+        (["-o", ""], "-o needs a folder"),
         (["--resume"], "--resume needs -o DIR"),
         (["-I", "-o", str(tmp_path)], "-I asks for none"),
     ):

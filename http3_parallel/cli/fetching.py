@@ -80,7 +80,7 @@ class Run:
 
     def _next_item(self) -> Item | BadLine | None:
         """Reads. None at the end, or when no more is to be read."""
-        if self._stopped or self.gave_up is not None:
+        if self._stopped or self.gave_up is not None or self._inputs.ended:
             return None
         if self._has_expired():
             return None

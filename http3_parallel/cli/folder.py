@@ -103,10 +103,8 @@ class Folder:
 
     def save(self, name: str, pieces: Iterable[bytes]) -> int:
         """Write them to the file `name`. Returns its size. Raises what `pieces` does, `OSError`."""
-        target = self.path / name
-        if target.is_dir() and not target.is_symlink():
-            raise IsADirectoryError(21, "there is a folder of that name", str(target))
-        temporary = self.path / f".http3-parallel-{os.urandom(8).hex()}.part"
+        target = os.path.join(self.path, name)
+        temporary = os.path.join(self.path, f".http3-parallel-{os.urandom(8).hex()}.part")
         size = 0
         try:
             with open(temporary, "xb") as file:
@@ -119,9 +117,10 @@ class Folder:
             os.replace(temporary, target)
         except BaseException as error:
             with contextlib.suppress(OSError):
-                temporary.unlink()
-            if isinstance(error, OSError) and error.filename == str(temporary):
-                error.filename = str(target)  # nobody asked for the other name
+                os.unlink(temporary)
+            if isinstance(error, OSError) and error.filename == temporary:
+                # Nobody asked for the other name.
+                error.filename, error.filename2 = target, None
             raise
         return size
 

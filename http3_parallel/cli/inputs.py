@@ -78,7 +78,8 @@ class Input:
         self.read: int = 0
         self._passed_over = 0
         self._counted: int | None = None
-        self._ended = False
+        #: There is no more.
+        self.ended: bool = False
         self._items = self._all()
 
     def __iter__(self) -> typing.Iterator[Item | BadLine]:
@@ -87,14 +88,14 @@ class Input:
     def __next__(self) -> Item | BadLine:
         item = next(self._items, None)
         if item is None:
-            self._ended = True
+            self.ended = True
             raise StopIteration
         self.read += 1
         return item
 
     @property
     def total(self) -> int | None:
-        if self._ended:
+        if self.ended:
             return self.read
         return None if self._counted is None else max(self._counted - self._passed_over, self.read)
 

@@ -10,6 +10,7 @@ import getpass
 import math
 import os
 import pathlib
+import ssl
 import stat
 import sys
 import typing
@@ -354,7 +355,9 @@ def parse_demo(arguments: list[str]) -> DemoOptions:
 
 def _told(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        if error.filename is None:
+            return error.strerror
+        return f"{error.strerror}: {os.fsdecode(error.filename) or repr('')}"
     return str(error)
 
 
@@ -406,7 +409,7 @@ def _checked(given: argparse.Namespace) -> Options:
     if given.insecure:
         client["verify"] = False
     elif given.cacert:
-        os.stat(given.cacert)
+        _check_certificates(given.cacert)
         client["verify"] = given.cacert
     return Options(
         urls=given.urls,
@@ -442,7 +445,7 @@ def _check_url(text: str) -> None:
                 hint = f"; did you mean {URL('https://' + text).redacted} ?"
             except HTTPError:
                 hint = ""
-            if os.path.exists(text):
+            if os.path.isfile(text):
                 hint = f"; a file of URLs is given as -i {text}"
         raise ValueError(f"{redacted_text(text)!r} is no URL: {error.message}{hint}") from None
     if url.scheme not in ("http", "https"):
@@ -559,6 +562,17 @@ def _auth(given: argparse.Namespace) -> AuthTypes | None:
     return NetRCAuth() if given.netrc else None
 
 
+def _check_certificates(path: str) -> None:
+    is_directory = stat.S_ISDIR(os.stat(path).st_mode)
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(
+            cafile=None if is_directory else path, capath=path if is_directory else None
+        )
+    except ssl.SSLError:
+        raise ValueError(f"--cacert {path}: there is no certificate in PEM form") from None
+
+
 def _proxy(text: str) -> str:
     url = text if "://" in text else f"http://{text}"
     try:
@@ -577,6 +591,8 @@ def _output(given: argparse.Namespace, method: str) -> pathlib.Path | None:
         return None
     if method == "HEAD":
         raise ValueError("-o saves bodies, and -I asks for none")
+    if not given.output:
+        raise ValueError("-o needs a folder; . is this one")
     path = pathlib.Path(given.output)
     if path.exists() and not path.is_dir():
         raise ValueError(f"-o {path}: it is a file, and must be a folder")
