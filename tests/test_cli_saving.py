@@ -178,7 +178,10 @@ def test_a_folder_in_the_way_is_a_failure_of_that_one(server: Site, tmp_path: pa
     (tmp_path / name(page)).mkdir()
     result = run("-o", str(tmp_path), page, other)
     assert result.status == 1
-    assert any(f"IsADirectoryError: Is a directory: {tmp_path / name(page)}" in line for line in result.lines)
+    assert any(
+        f"IsADirectoryError: Is a directory: {tmp_path / name(page)}" in line
+        for line in result.lines
+    )
     assert (tmp_path / name(other)).read_bytes() == b"other"
     assert not [path for path in tmp_path.iterdir() if PART.fullmatch(path.name)]
 

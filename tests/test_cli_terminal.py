@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pathlib
 import re
+import shutil
+import signal
 import time
 
 import pytest
@@ -62,6 +64,22 @@ def test_ctrl_c_ends_it_within_a_second(server: Site, command: list[str]) -> Non
     assert "Traceback" not in terminal.text
     assert "in flight" not in terminal.text
     assert re.search(r"^interrupted after .* s: 1 fetched, 0 failed, ", terminal.text, re.MULTILINE)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_ctrl_z_leaves_the_cursor_and_fg_goes_on(server: Site) -> None:
+    script = 'set -m; "$@"; echo "status $?"; read; fg'
+    shell = [str(shutil.which("bash")), "-c", script, "_", *COMMAND]
+    with Terminal(server.url + "/wait/later", command=shell) as terminal:
+        assert terminal.wait_until(lambda: "1 in flight" in terminal.text and hidden(terminal))
+        terminal.press(b"\x1a")
+        assert terminal.wait_for(f"status {128 + signal.SIGTSTP}")
+        assert not hidden(terminal)
+        terminal.press(b"\r")
+        assert terminal.wait_until(lambda: hidden(terminal))
+        server.release("later")
+        assert terminal.wait() == 0
+    assert not hidden(terminal)
 
 
 def test_the_display_follows_the_size_of_the_terminal(server: Site) -> None:

@@ -51,10 +51,15 @@ class _OutputFailed(Exception):
     """Standard output takes no more, as its `__cause__` says."""
 
 
-class _Signals:
-    """The first SIGINT or SIGTERM is raised; the second ends the process at once."""
+#: Ctrl-Z, where there is such a thing.
+_SUSPEND: int | None = getattr(signal, "SIGTSTP", None)
 
-    _SEEN = (signal.SIGINT, signal.SIGTERM)
+
+class _Signals:
+    """
+    The first SIGINT or SIGTERM is raised; the second ends the process at once. Ctrl-Z leaves the
+    terminal as it should be.
+    """
 
     def __init__(self) -> None:
         self._before: dict[int, typing.Any] = {}
@@ -62,11 +67,16 @@ class _Signals:
 
     def __enter__(self) -> _Signals:
         if threading.current_thread() is threading.main_thread():
-            for number in self._SEEN:
-                # What is ignored, in a background job say, stays so.
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._handle)
+            self._set(signal.SIGINT, self._handle)
+            self._set(signal.SIGTERM, self._handle)
+            if _SUSPEND is not None:
+                self._set(_SUSPEND, self._suspend)
         return self
+
+    def _set(self, number: int, handler: typing.Callable[..., None]) -> None:
+        # What is ignored, in a background job say, stays so.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            self._before[number] = signal.signal(number, handler)
 
     def __exit__(self, *exc_info: object) -> None:
         for number, handler in self._before.items():
@@ -78,10 +88,21 @@ class _Signals:
             self._at = now
             raise _Interrupted(number)
         if now - self._at >= _SAME_PRESS:
-            for stream in (sys.stdout, sys.stderr):
-                if is_terminal(stream):
-                    show_cursor(stream)
+            _show_cursors()
             os._exit(128 + number)
+
+    def _suspend(self, number: int, _: types.FrameType | None) -> None:
+        _show_cursors()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        # It goes on here when it goes on.
+        signal.signal(number, self._suspend)
+
+
+def _show_cursors() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if is_terminal(stream):
+            show_cursor(stream)
 
 
 class _Printer:

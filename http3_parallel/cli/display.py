@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import os
+import select
 import threading
 import time
 import typing
@@ -262,8 +263,7 @@ class _RichDisplay(Display):
         #: How wide the lines of the last picture are, which the cursor is at the end of.
         self._shown: list[int] = []
 
-    def _begin(self) -> None:
-        self._console.show_cursor(False)
+    def _begin(self) -> None: ...
 
     def _show(self, above: list[str], lines: list[Line]) -> None:
         from rich.text import Text
@@ -275,6 +275,7 @@ class _RichDisplay(Display):
             for piece, style in line.pieces:
                 shown.append(printable(piece), _STYLES[style])
         with self._console:  # in one piece
+            self._console.show_cursor(False)  # again, if the process was suspended
             self._erase()
             if above:
                 # As it is, however long: to be copied.
@@ -354,13 +355,16 @@ def open_display(
         highlight=False,
         markup=False,
         emoji=False,
-        legacy_windows=False,
     )
     return _RichDisplay(stream, look, slow, keep, console)
 
 
 def show_cursor(stream: typing.TextIO) -> None:
-    """For an end at once: what `Display` hides is seen again."""
+    """
+    For an end at once, from a signal handler: what `Display` hides is seen again. Not by way of
+    `stream`, of which another thread may be in the middle, and not where that would have to wait.
+    """
     with contextlib.suppress(OSError, ValueError):
-        stream.write("\r\x1b[?25h")
-        stream.flush()
+        descriptor = stream.fileno()
+        if os.name == "nt" or select.select([], [descriptor], [], 0)[1]:
+            os.write(descriptor, b"\x1b[?25h")
