@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import pty
 import re
 import signal
-import sys
 import threading
 
 import pytest
 
 import http3_parallel
-from http3_parallel import demo
-from http3_parallel._demo_server import DemoServer, Page
+from commands import COMMAND, WITHOUT_RICH, Terminal, end, next_line, run, running
+from http3_parallel.cli import demo
+from http3_parallel.cli.demo_server import DemoServer, Page
+from http3_parallel.cli.terminal import Pen
 from servers import PATIENCE
-from test_cli import end, next_line, run, running
 
 #: The server's pages come this many times as fast as a person sees them.
 SPEED = ("--speed", "10")
@@ -56,15 +57,42 @@ def test_it_is_in_colour_on_a_terminal_unless_told_not_to(
         monkeypatch.setenv(name, value)
     ours, theirs = pty.openpty()
     with open(theirs, "w", encoding="utf-8") as terminal, open(ours, "rb", buffering=0) as reader:
-        monkeypatch.setattr(sys, "stdout", terminal)
-        screen = demo._Screen()
-        screen.heading("heading")
-        screen.say(screen.good("good"))
-        terminal.flush()
+        pen = Pen(terminal)
+        print(pen.heading("heading"), pen.good("good"), file=terminal, flush=True)
         written = b""
         while not written.endswith(b"good\r\n") and not written.endswith(b"m\r\n"):
             written += reader.read(100)
     assert (b"\x1b[" in written) == (not setting)
+
+
+@pytest.mark.parametrize("command", [COMMAND, WITHOUT_RICH], ids=["rich", "plain"])
+def test_a_terminal_has_the_live_display_and_the_waterfall(command: list[str]) -> None:
+    with Terminal("demo", "--speed", "5", size=(100, 200), command=command) as terminal:
+        assert terminal.wait_for("1 in flight")
+        assert terminal.wait() == 0
+        # The last pictures stay, each with what came of it.
+        assert terminal.text.count("40 done   1 failed") == 2
+        if command is COMMAND:
+            assert "41/41  100 %" in terminal.text
+            assert "41/42  97 %" in terminal.text
+            assert "  /hanging" in terminal.text
+        for page in ("/page/40 +200", "/broken +failed", "/hanging +cancelled"):
+            assert re.search(rf"^{page} .*[░█✗/]", terminal.text, re.MULTILINE)
+        assert "All of it went as it should." in terminal.text
+        assert not terminal.screen.cursor.hidden
+        assert max(map(len, terminal.lines)) <= 100
+
+
+def test_the_waterfall_is_in_the_plain_text_too() -> None:
+    _, lines, _ = run("demo", *SPEED)
+    assert sum(bool(re.match(r"/page/\d+ +200 ", line)) for line in lines) == 40
+
+
+def test_its_page_is_for_a_file_that_can_be_written(tmp_path: pathlib.Path) -> None:
+    for path in ("page.txt", "missing/page.html"):
+        result = run("demo", "--html", str(tmp_path / path))
+        assert (result.status, result.lines) == (2, [])
+        assert len(result.errors.splitlines()) == 1
 
 
 def test_it_leaves_nothing_behind(capsys: pytest.CaptureFixture[str]) -> None:

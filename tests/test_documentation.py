@@ -38,6 +38,7 @@ import io
 import json
 import pathlib
 import re
+import shlex
 import socket
 import ssl
 import sys
@@ -53,6 +54,7 @@ from django.conf import (  # type: ignore[import-untyped]  # Django has no type 
 )
 
 import http3_parallel
+from http3_parallel import cli
 from servers import Peer, RawServer, response_bytes
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -279,6 +281,33 @@ def test_every_example_runs(
         "http3_parallel": http3_parallel,
     }
     run_page(path.read_text("utf-8"), str(path), namespace)
+
+
+def commands_of(markdown: str) -> list[list[str]]:
+    """The arguments of each line of a ``console`` block that runs our command."""
+    lines = "".join(block.text for block in blocks_of(markdown) if block.language == "console")
+    return [
+        # Where the output goes does not matter here.
+        shlex.split(line.partition(" > ")[0])[1:]
+        for line in lines.splitlines()
+        if line.startswith("http3-parallel ") and line != "http3-parallel demo"
+    ]
+
+
+@pytest.mark.usefixtures("example_com")
+def test_every_command_runs(
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "urls.txt").write_text("https://example.com/1\nhttps://example.com/2\n")
+    (tmp_path / "requests.jsonl").write_text('{"url": "https://example.com/1", "tag": 1}\n')
+    commands = commands_of((ROOT / "docs" / "command-line.md").read_text("utf-8"))
+    assert len(commands) > 5
+    for arguments in commands:
+        assert cli.main(arguments) == 0, arguments
+        assert capsys.readouterr().out
 
 
 def test_few_examples_are_not_run() -> None:

@@ -53,8 +53,6 @@ ROOMS = (
     "testing",
     "asynchronous",
     "api",
-    "_demo_server",
-    "demo",
     "cli",
     "__main__",
 )

@@ -9,10 +9,10 @@ import threading
 import time
 import typing
 
-from .aborting import Signal, shutdown_socket
+from ..aborting import Signal, shutdown_socket
 
 if typing.TYPE_CHECKING:
-    from .methods import Self
+    from ..methods import Self
 
 __all__ = ["BROKEN", "HANGING", "DemoServer", "Page"]
 
