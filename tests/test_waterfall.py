@@ -686,6 +686,9 @@ def test_a_phone_shows_it_without_scrolling_sideways(
     track = page.locator("#body .track").first.bounding_box()
     assert track is not None
     assert track["width"] > 300
+    # What has no room has its name nevertheless.
+    expect(page.get_by_role("combobox", name="Sort", exact=True)).to_be_visible()
+    expect(page.get_by_role("columnheader", name="Waterfall")).to_be_visible()
     if view == "Requests":
         page.locator("#body .row").first.tap()
         details = page.get_by_role("complementary")

@@ -386,7 +386,9 @@
           make("span", {}, name)));
       }
     }
-    cells[cells.length - 1].append(axis);
+    const last = cells[cells.length - 1];
+    last.setAttribute("aria-label", "Waterfall"); // also where there is no room for it
+    last.append(axis);
     head.replaceChildren(...cells);
     grid.setAttribute("aria-colcount", cells.length);
     grid.setAttribute("aria-label", view.mode === "requests" ? "Requests" : `Requests by ${view.mode}`);
