@@ -14,6 +14,9 @@ from commands import Result, end, run, running
 from http3_parallel.cli.inputs import BadLine, Input, Item
 from servers import Site
 
+#: The command does not differ between Pythons; what starts it is in test_cli.
+pytestmark = pytest.mark.once
+
 
 def read(path: pathlib.Path) -> list[Item | BadLine]:
     return list(Input([], [str(path)]))

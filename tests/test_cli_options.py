@@ -11,6 +11,9 @@ import pytest
 from commands import Terminal, end, run, running
 from servers import Peer, RawServer, ReceivedRequest, Site, hang_before_response, response_bytes
 
+#: The command does not differ between Pythons; what starts it is in test_cli.
+pytestmark = pytest.mark.once
+
 
 def sent(server: Site, *arguments: str, given: str | None = None) -> ReceivedRequest:
     """The one request that these arguments make."""

@@ -20,6 +20,9 @@ from commands import COMMAND, LONGEST, ROOT, interrupt, next_line, run, running
 from http3_parallel.cli import command
 from servers import Site
 
+#: The command does not differ between Pythons; what starts it is in test_cli.
+pytestmark = pytest.mark.once
+
 KEYS = [
     "url",
     "method",

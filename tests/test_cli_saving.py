@@ -21,6 +21,9 @@ from http3_parallel import Request
 from http3_parallel.cli.folder import Folder, file_name
 from servers import Peer, RawServer, Site
 
+#: The command does not differ between Pythons; what starts it is in test_cli.
+pytestmark = pytest.mark.once
+
 PART = re.compile(r"\.http3-parallel-[0-9a-f]{16}\.part")
 
 

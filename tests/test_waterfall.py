@@ -23,7 +23,7 @@ PHONE = {"width": 380, "height": 800}
 TITLE = "Nightly import"
 
 #: What is seen does not depend on the version of Python.
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.once]
 
 expect.set_options(timeout=chromium_browser.PATIENCE * 1000)
 
