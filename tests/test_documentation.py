@@ -22,6 +22,7 @@ the path's last segment:
 * ``fails...``: the connection is broken;
 * a number from 400 to 599: that status;
 * ``redirects...``: a redirect to ``/``;
+* a number in ``/site/``, up to 15: a page in HTML with links to two others, and to elsewhere;
 * ``login...`` sets a cookie, and ``token...`` has an ``access_token`` in its JSON;
 * anything else: 200 and ``{"method": ..., "path": ...}``.
 """
@@ -220,9 +221,20 @@ def answer(peer: Peer) -> None:
         if name.startswith("token"):
             answered["access_token"] = "2YotnFZFEjr1zCsicMWpAA"
         body = json.dumps(answered).encode()
+        if re.fullmatch(r"/site/\d{1,3}", path):
+            status, headers, body = page(int(name))
         peer.send(response_bytes(status, body, headers, with_body=request.method != "HEAD"))
         if not request.keeps_alive:
             return
+
+
+def page(number: int) -> tuple[int, dict[str, str], bytes]:
+    """One of fifteen, which lead to each other."""
+    if number > 15:
+        return 404, {"Content-Type": "text/plain"}, b"no such page"
+    links = [f"/site/{2 * number}", f"{2 * number + 1}#top", "https://example.org/elsewhere"]
+    html = "".join(f'<a href="{link}">{link}</a>' for link in links)
+    return 200, {"Content-Type": "text/html; charset=utf-8"}, html.encode()
 
 
 @pytest.fixture
