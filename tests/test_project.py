@@ -46,7 +46,7 @@ def anchors(page: pathlib.Path) -> set[str]:
 
 
 def test_every_link_in_the_documentation_leads_somewhere() -> None:
-    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
     broken = []
     links = 0
     for page in pages:
