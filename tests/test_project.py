@@ -56,6 +56,8 @@ def test_every_link_in_the_documentation_leads_somewhere() -> None:
             links += 1
             name, _, anchor = target.partition("#")
             there = (page.parent / name) if name else page
+            if anchor in ("only-light", "only-dark"):  # pictures, as the website has them
+                anchor = ""
             if not there.exists() or (anchor and anchor not in anchors(there)):
                 broken.append(f"{page.name}: {target}")
     assert not broken

@@ -21,17 +21,25 @@ ROOT = pathlib.Path(__file__).parent.parent.parent
 #: Pages made of other files.
 COPIES = {"CHANGELOG.md": "changelog.md", "benchmarks/README.md": "measuring.md"}
 
+ASSETS = {"site.css": "assets/site.css", "worker.js": "assets/iframe-worker.js"}
+
 #: A test that a page names, with a link to its file.
 NAMED_TEST = re.compile(r"\[`(?P<file>tests/\w+\.py)::(?P<name>\w+)`\]\((?:\.\./)*(?P=file)\)")
 
 SHOWN_TESTS = "promised-tests.md"
 
+INTRODUCTION = """\
+The functions that [the promises](promises.md) name. What they use stands in `tests/` of the
+repository; `python -m pytest` with a file and `-k` with a name runs one there.
+"""
+
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     from mkdocs.structure.files import File
 
-    style = ROOT / "docs" / "website" / "site.css"
-    files.append(File.generated(config, "assets/site.css", content=style.read_text("utf-8")))
+    for asset, name in ASSETS.items():
+        text = (ROOT / "docs" / "website" / asset).read_text("utf-8")
+        files.append(File.generated(config, name, content=text))
     for source, name in COPIES.items():
         text = (ROOT / source).read_text("utf-8")
         files.append(File.generated(config, name, content=led_from(source, text)))
@@ -43,13 +51,18 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    markdown = NAMED_TEST.sub(
-        lambda found: f"[`{found['file']}::{found['name']}`]({SHOWN_TESTS}#{found['name']})",
-        markdown,
-    )
+    if page.is_homepage:
+        page.meta["hide"] = ["navigation"]
+    markdown = NAMED_TEST.sub(shown_name, markdown)
     for source, name in COPIES.items():
         markdown = markdown.replace(f"](../{source}", f"]({name}")
     return markdown
+
+
+def shown_name(found: re.Match[str]) -> str:
+    """A link to the test, whose long name may be broken between its words."""
+    text = f"{found['file']}::<wbr>{found['name']}".replace("_", "&#95;<wbr>")
+    return f"[<code class='test'>{text}</code>]({SHOWN_TESTS}#{found['name']})"
 
 
 def led_from(source: str, text: str) -> str:
@@ -78,8 +91,7 @@ def shown_tests(promises: str) -> str:
     lines = [
         "---\nsearch:\n  exclude: true\nhide: [toc]\n---\n",
         "# The tests of the promises\n",
-        "The functions themselves. What they use stands in `tests/` of the repository, where "
-        "`python -m pytest` and the name of one runs it.\n",
+        INTRODUCTION,
     ]
     named = dict.fromkeys((found["file"], found["name"]) for found in NAMED_TEST.finditer(promises))
     for file, name in named:
