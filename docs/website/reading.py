@@ -31,6 +31,7 @@ class Reading(griffe.Extension):
             return
         sys.path.insert(0, str(ROOT))
         try:
+            griffe.DataclassesExtension().on_package(pkg=pkg)  # while they have their fields
             classes = list(classes_of(pkg))
             for cls in classes:
                 if "__doc__" in cls.members:
@@ -72,8 +73,11 @@ def inherited_by(cls: griffe.Class) -> list[griffe.Object]:
             continue
         member.parent = cls
         member.lineno = AFTER_ALL + number
-        if isinstance(member, griffe.Function) and str(member.returns) == "T_co":
-            member.returns = returned_by(cls)
+        if isinstance(member, griffe.Function):
+            if str(member.returns) == "T_co":
+                member.returns = returned_by(cls)
+            elif str(member.returns) in ("Self", "_Self"):
+                member.returns = griffe.ExprName(cls.name, parent=cls.parent)
         members.append(member)
     return members
 
