@@ -61,8 +61,18 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 def shown_name(found: re.Match[str]) -> str:
     """A link to the test, whose long name may be broken between its words."""
-    text = f"{found['file']}::<wbr>{found['name']}".replace("_", "&#95;<wbr>")
-    return f"[<code class='test'>{text}</code>]({SHOWN_TESTS}#{found['name']})"
+    shown = breakable(f"{found['file']}::{found['name']}")
+    return f"[{shown}]({SHOWN_TESTS}#{anchor(found['file'], found['name'])})"
+
+
+def anchor(file: str, name: str) -> str:
+    """Functions of two files may have the same name."""
+    return f"{pathlib.PurePosixPath(file).stem}-{name}"
+
+
+def breakable(name: str) -> str:
+    text = name.replace("::", "::<wbr>").replace("_", "&#95;<wbr>")
+    return f'<code class="test">{text}</code>'
 
 
 def led_from(source: str, text: str) -> str:
@@ -73,7 +83,7 @@ def led_from(source: str, text: str) -> str:
         target = found[1]
         if re.match(r"[a-z]+:|#", target):
             return found[0]
-        path, mark, anchor = target.partition("#")
+        path, mark, heading = target.partition("#")
         parts: list[str] = []
         for part in (folder / path).parts:
             if part == ".." and parts:
@@ -81,7 +91,7 @@ def led_from(source: str, text: str) -> str:
             elif part != ".":
                 parts.append(part)
         place = "/".join(parts)
-        return f"]({COPIES.get(place, place.removeprefix('docs/'))}{mark}{anchor})"
+        return f"]({COPIES.get(place, place.removeprefix('docs/'))}{mark}{heading})"
 
     return re.sub(r"\]\(([^)\s]+)\)", led, text)
 
@@ -99,7 +109,9 @@ def shown_tests(promises: str) -> str:
         function = next(node for node in ast.parse(source).body if is_function(node, name))
         first = min(node.lineno for node in (function, *function.decorator_list))
         text = "\n".join(source.splitlines()[first - 1 : function.end_lineno])
-        lines.append(f"## `{name}` {{ #{name} }}\n\n`{file}`, line {first}\n")
+        lines.append(
+            f"## {breakable(name)} {{ #{anchor(file, name)} }}\n\n`{file}`, line {first}\n"
+        )
         lines.append(f"````python\n{text}\n````\n")
     return "\n".join(lines)
 
