@@ -2,6 +2,8 @@
 How the reference reads the package: what its source alone does not tell, or tells at length.
 
 * Docstrings that are put together when a class is made are those that Python has.
+* The comments that begin with ``#:`` are docstrings of the attributes below them. A method
+  without a docstring has that of the one it replaces.
 * What a class inherits stands after what is its own, and returns what this class returns.
 * The fields of a named tuple stand in its signature, with their types. They, and attributes of
   which only the docstring of their class tells, have no section of their own.
@@ -12,6 +14,7 @@ from __future__ import annotations
 import copy
 import importlib
 import inspect
+import linecache
 import pathlib
 import re
 import sys
@@ -24,6 +27,9 @@ ROOT = pathlib.Path(__file__).parent.parent.parent
 #: Further down than any line of a source file.
 AFTER_ALL = 1_000_000
 
+#: More numbers than that in a class are listed, without a section for each.
+MANY = 10
+
 
 class Reading(griffe.Extension):
     def on_package(self, *, pkg: griffe.Module, **kwargs: typing.Any) -> None:
@@ -33,7 +39,13 @@ class Reading(griffe.Extension):
         try:
             griffe.DataclassesExtension().on_package(pkg=pkg)  # while they have their fields
             classes = list(classes_of(pkg))
+            for attribute in attributes_of(pkg):
+                if attribute.docstring is None:
+                    attribute.docstring = comment_above(attribute)
             for cls in classes:
+                for method in cls.functions.values():
+                    if method.docstring is None:
+                        method.docstring = replaced_docstring(cls, method.name)
                 if "__doc__" in cls.members:
                     cls.docstring = made_docstring(cls)
             # Exceptions have all the same; the root tells it.
@@ -55,6 +67,34 @@ def classes_of(module: griffe.Module) -> typing.Iterator[griffe.Class]:
             yield member
         elif isinstance(member, griffe.Module):
             yield from classes_of(member)
+
+
+def attributes_of(holder: griffe.Module | griffe.Class) -> typing.Iterator[griffe.Attribute]:
+    for member in holder.members.values():
+        if isinstance(member, griffe.Attribute):
+            yield member
+        elif isinstance(member, griffe.Module | griffe.Class):
+            yield from attributes_of(member)
+
+
+def comment_above(attribute: griffe.Attribute) -> griffe.Docstring | None:
+    path = attribute.filepath
+    if attribute.lineno is None or not isinstance(path, pathlib.Path):
+        return None
+    text: list[str] = []
+    for line in reversed(linecache.getlines(str(path))[: attribute.lineno - 1]):
+        if not line.strip().startswith("#:"):
+            break
+        text.insert(0, line.strip().removeprefix("#:").strip())
+    return griffe.Docstring("\n".join(text), parent=attribute) if text else None
+
+
+def replaced_docstring(cls: griffe.Class, name: str) -> griffe.Docstring | None:
+    for base in cls.mro():
+        method = base.members.get(name)
+        if method is not None and method.docstring is not None:
+            return griffe.Docstring(method.docstring.value, parent=cls.members[name])
+    return None
 
 
 def made_docstring(cls: griffe.Class) -> griffe.Docstring:
@@ -98,6 +138,13 @@ def shorten(cls: griffe.Class) -> None:
     ]
     if any(str(base).endswith("NamedTuple") for base in cls.bases):
         cls.set_member("__init__", constructor(cls, fields))
+    numbers = [field for field in fields if re.fullmatch(r"\d+", str(field.value))]
+    if len(numbers) > MANY and cls.docstring is not None:
+        listed = ", ".join(f"`{field.name}`" for field in numbers if field.name.isupper())
+        cls.docstring.value += f"\n\nNames: {listed}."
+        for field in numbers:
+            cls.del_member(field.name)
+            fields.remove(field)
     described = "" if cls.docstring is None else cls.docstring.value
     for field in fields:
         told = re.search(rf"(?m)^\* .*`{field.name}`", described)
