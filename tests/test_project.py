@@ -46,7 +46,7 @@ def anchors(page: pathlib.Path) -> set[str]:
 
 
 def test_every_link_in_the_documentation_leads_somewhere() -> None:
-    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
     broken = []
     links = 0
     for page in pages:
@@ -56,6 +56,8 @@ def test_every_link_in_the_documentation_leads_somewhere() -> None:
             links += 1
             name, _, anchor = target.partition("#")
             there = (page.parent / name) if name else page
+            if anchor in ("only-light", "only-dark"):  # pictures, as the website has them
+                anchor = ""
             if not there.exists() or (anchor and anchor not in anchors(there)):
                 broken.append(f"{page.name}: {target}")
     assert not broken
