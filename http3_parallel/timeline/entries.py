@@ -219,7 +219,8 @@ def _phases_of(record: Record, messages: list[Message], opened: float, over: flo
         for phase in message.phases:
             phases.append(phase)
             at = phase.end
-    if over - at > _PAUSE:
+    # After the last message of one that is done there is nothing to wait for.
+    if record.state != "done" and over - at > _PAUSE:
         phases.append(Phase("pausing", at, over))
     cut = [Phase(name, min(start, over), min(end, over)) for name, start, end in phases]
     return [phase for phase in cut if phase.end > phase.start]
