@@ -193,6 +193,9 @@ def test_the_waterfall_is_saved(server: Site, tmp_path: pathlib.Path) -> None:
     assert run("--waterfall", str(har), quick).status == 0
     [entry] = json.loads(har.read_text("utf-8"))["log"]["entries"]
     assert entry["request"]["url"] == quick
+    page = tmp_path / "a.html"
+    assert run("--waterfall", str(page), quick).status == 0
+    assert page.read_text("utf-8").startswith("<!DOCTYPE html>")
     text = tmp_path / "a.txt"
     with running("--waterfall", str(text), quick, hanging) as process:  # after Ctrl-C, too
         assert next_line(process).endswith("/quick")

@@ -66,6 +66,27 @@ def test_ctrl_c_ends_it_within_a_second(server: Site, command: list[str]) -> Non
     assert re.search(r"^interrupted after .* s: 1 fetched, 0 failed, ", terminal.text, re.MULTILINE)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [0.0, 0.001, 0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_terminal_is_restored_whenever_it_is_ended(
+    server: Site, tmp_path: pathlib.Path, after: float, number: signal.Signals
+) -> None:
+    """From the first picture on: whatever the main thread is at then."""
+    urls = tmp_path / "urls"
+    page = server.answer("/page", b"x" * 1000)
+    urls.write_text("".join(f"{page}?{number}\n" for number in range(3000)))
+    with Terminal("-i", str(urls), "-o", str(tmp_path / "saved")) as terminal:
+        assert terminal.wait_until(lambda: b"in flight" in terminal.raw)
+        time.sleep(after)
+        terminal.process.send_signal(number)
+        assert terminal.wait() == 128 + number
+    assert not hidden(terminal)
+    assert "Traceback" not in terminal.text
+    assert "in flight" not in terminal.text
+    assert not list((tmp_path / "saved").glob(".http3-parallel-*"))
+
+
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
 def test_ctrl_z_leaves_the_cursor_and_fg_goes_on(server: Site) -> None:
     script = 'set -m; "$@"; echo "status $?"; read; fg'

@@ -88,6 +88,14 @@ def test_the_waterfall_is_in_the_plain_text_too() -> None:
     assert sum(bool(re.match(r"/page/\d+ +200 ", line)) for line in lines) == 40
 
 
+def test_its_waterfall_may_be_saved_as_a_page(tmp_path: pathlib.Path) -> None:
+    page = tmp_path / "page.html"
+    status, lines, _ = run("demo", *SPEED, "--html", str(page))
+    assert status == 0
+    assert any(line.endswith(str(page)) for line in lines)
+    assert "/page/40" in page.read_text("utf-8")
+
+
 def test_its_page_is_for_a_file_that_can_be_written(tmp_path: pathlib.Path) -> None:
     for path in ("page.txt", "missing/page.html"):
         result = run("demo", "--html", str(tmp_path / path))

@@ -23,7 +23,7 @@ import typing
 from ..api import parallel
 from ..facade import Parallel
 from .demo import run_demo
-from .display import Display, open_display, show_cursor
+from .display import Display, make_display, show_cursor
 from .fetching import Lanes, Run, Window
 from .folder import Folder
 from .inputs import BadLine, Input
@@ -199,14 +199,32 @@ def _fetch(options: Options) -> int:
         run = Window(options, block, inputs)
     else:
         run = Lanes(options, block, inputs, folder)
+    display: Display | None = None
+    stream = _display_stream(options)
+
+    def end() -> None:
+        run.stop()
+        if display is not None:
+            display.stop()
+            printer.display = None
+        block.close()
+
     try:
-        with block, _displayed(options, printer, run, tally, inputs):
+        try:
+            if stream is not None:
+                threading.Thread(target=inputs.count, name="counter", daemon=True).start()
+                display = make_display(stream, lambda: run.progress(tally))
+                printer.display = display
+                display.start()
+            for outcome in run.outcomes():
+                tally.add(outcome)
+                printer.show(outcome)
+        finally:
             try:
-                for outcome in run.outcomes():
-                    tally.add(outcome)
-                    printer.show(outcome)
-            finally:
-                run.stop()
+                end()
+            except KeyboardInterrupt:  # it comes once: see _Signals
+                end()
+                raise
     except KeyboardInterrupt as error:
         interrupt = error if isinstance(error, _Interrupted) else _Interrupted(signal.SIGINT)
     for outcome in run.late():
@@ -223,22 +241,6 @@ def _fetch(options: Options) -> int:
     if interrupt is not None:
         return 128 + interrupt.number
     return 1 if tally.failed or run.gave_up is not None or not drawn else 0
-
-
-@contextlib.contextmanager
-def _displayed(
-    options: Options, printer: _Printer, run: Run, tally: Tally, inputs: Input
-) -> typing.Iterator[None]:
-    stream = _display_stream(options)
-    if stream is None:
-        yield
-        return
-    threading.Thread(target=inputs.count, name="counter", daemon=True).start()
-    try:
-        with open_display(stream, lambda: run.progress(tally)) as printer.display:
-            yield
-    finally:
-        printer.display = None
 
 
 def _draw(block: Parallel, options: Options) -> bool:

@@ -8,7 +8,6 @@ status tells whether all went as it should.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 import pathlib
@@ -27,7 +26,7 @@ from ..models import Response
 from ..pending import PendingResponse
 from ..timeline import Timeline
 from .demo_server import BROKEN, HANGING, DemoServer, Page
-from .display import Progress, open_display
+from .display import Progress, make_display
 from .terminal import Pen, is_terminal
 
 __all__ = ["run_demo"]
@@ -187,22 +186,25 @@ class _Demo:
         Takes them as they come, and says how many came in what time. Meanwhile the live display
         runs; where there is no terminal, there is a mark for each.
         """
-        shows = is_terminal(sys.stdout)
-        if not shows:
+        display = None
+        if is_terminal(sys.stdout):
+            display = make_display(sys.stdout, look, slow=_FASTEST, keep=True)
+        else:
             self.say("   ", end="")
-        with (
-            open_display(sys.stdout, look, slow=_FASTEST, keep=True)
-            if shows
-            else contextlib.nullcontext()
-        ):
+        try:
+            if display is not None:
+                display.start()
             for outcome in outcomes:
                 collected.append(outcome)
-                if not shows:
+                if display is None:
                     self.say("." if outcome.error is None else "x", end="")
                 if not outcome.as_it_should:
                     how = outcome.error or "an answer that was not expected"
                     self.wrong.append(f"{outcome.page.path} ended with {how!r}")
-        if not shows:
+        finally:
+            if display is not None:
+                display.stop()
+        if display is None:
             self.say()
         failed = sum(outcome.error is not None for outcome in collected)
         seconds = self.pen.good(f"{collected[-1].seconds:.2f} s")

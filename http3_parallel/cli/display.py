@@ -20,11 +20,13 @@ from .terminal import Pen, columns, fit, printable, show_bytes, show_seconds
 if typing.TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Display", "Progress", "open_display", "show_cursor"]
+__all__ = ["Display", "Progress", "make_display", "show_cursor"]
 
 #: Seconds between two pictures, and for how many the rates are those of.
 _INTERVAL = 0.1
 _RATE_SECONDS = 5.0
+#: Seconds that a picture may take.
+_PATIENCE = 1.0
 #: Lines that wait to be printed above the next picture.
 _MOST_WAITING = 1000
 #: Seconds. A request that takes no longer is not worth a line.
@@ -146,8 +148,11 @@ def _joined(pieces: list[tuple[str, str]], width: int) -> Line:
 
 class Display:
     """
-    Shows what `look` returns on `stream`, a terminal, while its ``with`` block runs. What is to
-    be printed there meanwhile goes through `print_line`.
+    Shows what `look` returns on `stream`, a terminal, from `start` to `stop`. What is to be printed
+    there meanwhile goes through `print_line`.
+
+    It is no context manager: Ctrl-C may strike between the beginning of one and its ``with`` block.
+    `stop` is right whether it was started or not, and may be called again after an interrupt.
 
     * `slow`: seconds after which a request has a line of its own.
     * `keep`: whether the last picture stays.
@@ -167,6 +172,8 @@ class Display:
         self._rates = _Rates()
         self._waiting: list[str] = []
         self._lock = threading.Lock()
+        #: Reentrant, since an interrupt may leave it locked.
+        self._drawing = threading.RLock()
         self._stop = threading.Event()
         self._room = threading.Event()
         self._thread = threading.Thread(target=self._run, name="live display", daemon=True)
@@ -181,21 +188,24 @@ class Display:
             while not self._room.wait(0.5) and self._thread.is_alive():
                 pass
 
-    def __enter__(self) -> Display:
-        self._begin()
+    def start(self) -> None:
         self._thread.start()
-        return self
 
-    def __exit__(self, *exc_info: object) -> None:
+    def stop(self) -> None:
         self._stop.set()
-        self._thread.join(1.0)
-        with contextlib.suppress(OSError):  # the terminal is gone
-            if self._keep:
-                self._draw()
-            self._end()
-            for line in self._take():
-                self.stream.write(line + "\n")
-            self.stream.flush()
+        # From here on the thread draws nothing more, unless the terminal has stopped it.
+        is_ours = self._drawing.acquire(timeout=_PATIENCE)
+        try:
+            with contextlib.suppress(OSError):  # the terminal is gone
+                if self._keep:
+                    self._draw()
+                self._end()
+                for line in self._take():
+                    self.stream.write(line + "\n")
+                self.stream.flush()
+        finally:
+            if is_ours:
+                self._drawing.release()
 
     def _take(self) -> list[str]:
         with self._lock:
@@ -205,8 +215,11 @@ class Display:
 
     def _run(self) -> None:
         with contextlib.suppress(OSError):
-            while not self._stop.is_set():
-                self._draw()
+            while True:
+                with self._drawing:
+                    if self._stop.is_set():
+                        return
+                    self._draw()
                 self._stop.wait(_INTERVAL)
 
     def _size(self) -> tuple[int, int]:
@@ -230,9 +243,6 @@ class Display:
             self._slow,
         )
         self._show(self._take(), lines)
-
-    def _begin(self) -> None:
-        raise NotImplementedError
 
     def _show(self, above: list[str], lines: list[Line]) -> None:
         raise NotImplementedError
@@ -263,8 +273,6 @@ class _RichDisplay(Display):
         #: How wide the lines of the last picture are, which the cursor is at the end of.
         self._shown: list[int] = []
 
-    def _begin(self) -> None: ...
-
     def _show(self, above: list[str], lines: list[Line]) -> None:
         from rich.text import Text
 
@@ -275,7 +283,7 @@ class _RichDisplay(Display):
             for piece, style in line.pieces:
                 shown.append(printable(piece), _STYLES[style])
         with self._console:  # in one piece
-            self._console.show_cursor(False)  # again, if the process was suspended
+            self._console.show_cursor(False)  # each time: the process may have been suspended
             self._erase()
             if above:
                 # As it is, however long: to be copied.
@@ -311,8 +319,6 @@ class _PlainDisplay(Display):
 
     _shown = 0
 
-    def _begin(self) -> None: ...
-
     def _show(self, above: list[str], lines: list[Line]) -> None:
         # The last that is not about one request: the counts.
         texts = ["".join(piece for piece, _ in line.pieces) for line in lines]
@@ -336,14 +342,14 @@ class _PlainDisplay(Display):
             self._clear()
 
 
-def open_display(
+def make_display(
     stream: typing.TextIO,
     look: typing.Callable[[], Progress],
     *,
     slow: float = _SLOW,
     keep: bool = False,
 ) -> Display:
-    """On a terminal, for a ``with`` block: what rich shows, or without it one line."""
+    """On a terminal: what rich shows, or without it one line."""
     try:
         from rich.console import Console
     except ImportError:
