@@ -11,13 +11,17 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
+import threading
 import time
 import typing
 
 import pyte
+import pytest
 
 import http3_parallel
+import http3_parallel.cli
 
 #: A run that takes longer hangs.
 LONGEST = 60.0
@@ -69,6 +73,70 @@ class Result(typing.NamedTuple):
 
 
 def run(*arguments: str, given: str | None = None) -> Result:
+    """
+    The command from its first line to its end, in this process, with files of its own: a new
+    interpreter for each would take most of the time. `run_apart` starts one.
+    """
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        with _standard_input(given) as stdin, pytest.MonkeyPatch.context() as patch:
+            patch.setenv("COLUMNS", "80")
+            patch.setattr(sys, "argv", ["__main__.py", *arguments])
+            with _redirected(stdin, output.fileno(), errors.fileno()):
+                try:
+                    status = http3_parallel.cli.main()
+                except SystemExit as end_of_it:
+                    status = end_of_it.code if isinstance(end_of_it.code, int) else 1
+        output.seek(0)
+        errors.seek(0)
+        lines = output.read().decode("utf-8", "surrogateescape").splitlines()
+        return Result(status, lines, errors.read().decode("utf-8", "surrogateescape"))
+
+
+@contextlib.contextmanager
+def _standard_input(given: str | None) -> typing.Iterator[int]:
+    """A pipe that gives that, or nothing at all."""
+    if given is None:
+        with open(os.devnull, "rb") as nothing:
+            yield nothing.fileno()
+        return
+    reading, writing = os.pipe()
+
+    def write() -> None:
+        with open(writing, "wb") as pipe, contextlib.suppress(BrokenPipeError):
+            pipe.write(given.encode("utf-8", "surrogateescape"))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        yield reading
+    finally:
+        os.close(reading)
+        writer.join(LONGEST)
+
+
+@contextlib.contextmanager
+def _redirected(*descriptors: int) -> typing.Iterator[None]:
+    """Standard input, output and errors, for the system and for Python."""
+    kept = [os.dup(number) for number in range(3)]
+    streams = sys.stdin, sys.stdout, sys.stderr
+    try:
+        for number, descriptor in enumerate(descriptors):
+            os.dup2(descriptor, number)
+        with contextlib.ExitStack() as stack:
+            sys.stdin, sys.stdout, sys.stderr = (
+                stack.enter_context(open(number, mode, encoding="utf-8", closefd=False))
+                for number, mode in enumerate("rww")
+            )
+            yield
+    finally:
+        sys.stdin, sys.stdout, sys.stderr = streams
+        for number, descriptor in enumerate(kept):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+
+
+def run_apart(*arguments: str, given: str | None = None) -> Result:
+    """The same in a process of its own."""
     stdin = subprocess.DEVNULL if given is None else subprocess.PIPE
     with running(*arguments, stdin=stdin) as process:
         output, errors = process.communicate(given, timeout=LONGEST)

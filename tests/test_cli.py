@@ -14,7 +14,8 @@ import sys
 import pytest
 
 import http3_parallel
-from commands import end, interrupt, next_line, run, running
+from commands import end, interrupt, next_line, running
+from commands import run_apart as run
 from http3_parallel import cli
 from http3_parallel.cli import command
 from servers import Peer, RawServer, Site, hang_before_response
