@@ -83,12 +83,12 @@ class DemoServer(socketserver.ThreadingTCPServer):
 
     def __init__(self, pages: typing.Iterable[Page]) -> None:
         super().__init__(("127.0.0.1", 0), _Connection)
-        self.pages = {page.path: page for page in pages}
+        self.pages: dict[str, Page] = {page.path: page for page in pages}
         #: Set when the request that hangs has come.
-        self.hangs = Signal()
+        self.hangs: Signal = Signal()
         #: Set when its connection was closed, which the client did at `hanging_closed_at`, on
         #: the clock of `time.perf_counter`; None if it was not the client.
-        self.hanging_closed = Signal()
+        self.hanging_closed: Signal = Signal()
         self.hanging_closed_at: float | None = None
         self._connections: dict[socket.socket, threading.Thread] = {}
         self._stopping = False

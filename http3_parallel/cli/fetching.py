@@ -66,6 +66,9 @@ class Run:
         if options.max_time is not None:
             self._plain["deadline"] = options.max_time
 
+    def _give_up(self, why: str) -> None:
+        self.gave_up = why
+
     def outcomes(self) -> typing.Iterator[Outcome]:
         raise NotImplementedError
 
@@ -347,7 +350,7 @@ class Lanes(Run):
             return Outcome(item, method, response, error)
         except OSError as error:
             if error.errno in _FULL:
-                self.gave_up = f"{error.strerror or error}: {self._folder.path}"
+                self._give_up(f"{error.strerror or error}: {self._folder.path}")
             return Outcome(item, method, response, error)
 
     def _with_error_body(self, outcome: Outcome, response: Response) -> Outcome:
