@@ -74,9 +74,12 @@ class AsyncBlock(Block):
             if self.lock.acquire(blocking=False):
                 entered = self._enter_all()
         finally:
-            # Asked, not remembered: a KeyboardInterrupt can come as soon as it is taken.
-            if self.lock._is_owned():  # type: ignore[attr-defined]
+            # Tried, not remembered, nor asked: a KeyboardInterrupt can come as soon as it is taken,
+            # and after each call, but not before this one.
+            try:  # noqa: SIM105  # that would be a call
                 self.lock.release()
+            except RuntimeError:  # it was not taken
+                pass
         if entered is None:
             self._workers.call_soon(self._enter_late)
         else:
