@@ -37,7 +37,7 @@ from .pending import CANCELLED, DONE, ENDED, HandleFuture, PendingResponse, Plac
 from .running import Engine, Runner, Running, cancelled, close_quietly, left, unavailable
 from .stats import Stats
 from .timeline import Timeline
-from .workers import Timer, Workers
+from .workers import Clock, Timer, Workers
 
 __all__ = ["Block", "Engine"]
 
@@ -69,6 +69,11 @@ class Block(Running):
         self._closed = False
         self._expired = False
         self._timer: Timer | None = None
+
+    @property
+    def clock(self) -> Clock | None:
+        """What tells the time in place of the system, if anything."""
+        return self._workers.clock
 
     def time(self) -> float:
         """What deadlines and the ends of waits go by, in seconds."""

@@ -255,6 +255,22 @@ class HandleFuture(Future[Response]):
         self._has_callbacks = True
         super().add_done_callback(fn)
 
+    def result(self, timeout: float | None = None) -> Response:
+        return super().result(self._wait(timeout))
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        return super().exception(self._wait(timeout))
+
+    def _wait(self, timeout: float | None) -> float | None:
+        """Where it is not the system's clock that tells, wait by that. Returns what is left."""
+        handle = self._handle
+        clock = None if handle is None else handle._block.clock
+        if clock is None or self.done():
+            return timeout
+        signal = Signal()
+        self.add_done_callback(lambda _: signal.set())
+        return timeout if clock.wait(signal, timeout) else 0.0
+
     def cancel(self) -> bool:
         """Cancel the request, also in flight. Returns whether it is cancelled."""
         handle = self._handle

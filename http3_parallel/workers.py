@@ -157,6 +157,14 @@ class Clock(typing.Protocol):
     def wait(self, signal: Signal, timeout: float | None) -> bool:
         """As `Signal.wait`."""
 
+    async def wait_async(
+        self,
+        event: typing.Any,
+        call_soon: typing.Callable[[typing.Callable[[], object]], object],
+        end: float | None,
+    ) -> bool:
+        """For a task that waits for `event`, until `end`, by `time`. As `wait`."""
+
     def schedule(self, workers: Workers, timer: Timer) -> None:
         """Have it fired when its time has come, by the foreman of `workers`."""
 

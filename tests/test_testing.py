@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import re
 import threading
@@ -137,6 +138,21 @@ def test_waiting_for_one_handle_lets_the_others_go_on(mock: MockDispatch) -> Non
         handles = [parallel.get(f"{ORIGIN}/{n}") for n in (1, 2, 3)]
         handles[1].get_response()
         assert [handle.done() for handle in handles] == [True, True, False]
+
+
+def test_futures_wait_by_the_clock_too(mock: MockDispatch) -> None:
+    mock.get("/1", latency=5)
+    mock.get("/2", error=http3.ReadError, latency=7)
+    with http3.parallel(dispatch=mock, timeout=None) as parallel:
+        first = parallel.get(f"{ORIGIN}/1").future
+        second = parallel.get(f"{ORIGIN}/2").future
+        with pytest.raises(concurrent.futures.TimeoutError):
+            first.result(timeout=3)
+        assert mock.clock.now == 3
+        assert first.result(timeout=3).status_code == 200
+        assert isinstance(second.exception(), http3.ReadError)
+        assert mock.clock.now == 7
+        assert first.result().status_code == 200
 
 
 def test_a_wait_has_its_time_on_the_clock(mock: MockDispatch) -> None:

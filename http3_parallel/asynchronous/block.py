@@ -113,11 +113,6 @@ class AsyncBlock(Block):
                 self._submit_failed(handle, self._left(handle))
 
     @property
-    def clock(self) -> typing.Any:
-        """What tells the time in place of the system, if anything."""
-        return self._workers.clock
-
-    @property
     def alive(self) -> bool:
         return self._workers.alive
 

@@ -329,8 +329,7 @@ class AsyncCompletions:
         block = self._block
         block.staff()
         if block.clock is not None:
-            was_set: bool = await block.clock.wait_async(event, self.loop.call_soon, end)
-            return was_set
+            return await block.clock.wait_async(event, self.loop.call_soon, end)
         if not block.alive:
             await self._look_for_life(event, end)
         if end is None:
