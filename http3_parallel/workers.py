@@ -165,6 +165,9 @@ class Clock(typing.Protocol):
     ) -> bool:
         """For a task that waits for `event`, until `end`, by `time`. As `wait`."""
 
+    def holding(self, function: typing.Callable[[], object]) -> typing.Callable[[], object]:
+        """The same, for an event loop to call; until then, something is happening."""
+
     def schedule(self, workers: Workers, timer: Timer) -> None:
         """Have it fired when its time has come, by the foreman of `workers`."""
 

@@ -663,6 +663,19 @@ async def test_the_order_is_the_same_awaited() -> None:
             assert response.status_code == 200
 
 
+async def test_the_clock_waits_for_tasks_that_are_told() -> None:
+    for _ in range(TIMES):
+        mock = MockDispatch()
+        for n in range(5):
+            mock.get(f"/{n}", latency=10 - n)
+        async with http3.AsyncClient(dispatch=mock, timeout=None) as client:
+            async with client.parallel(max_workers=2) as parallel:
+                for n in range(5):
+                    parallel.get(f"{ORIGIN}/{n}", tag=n)
+                came = [(p.tag, mock.clock.now) async for p in parallel.as_completed()]
+        assert came == [(1, 9), (0, 10), (2, 17), (3, 17), (4, 23)]
+
+
 async def test_deadlines_awaited() -> None:
     mock = MockDispatch()
     mock.get("/never", hangs=True)

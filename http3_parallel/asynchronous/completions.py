@@ -97,7 +97,9 @@ class AsyncCompletions:
 
     def post(self, handle: LoopHandle) -> None:
         """It has ended. May be under the block's lock: `AsyncBlock._notify` wakes the loop."""
-        self.loop.post(functools.partial(self._receive, handle))
+        receive: Callable[[], object] = functools.partial(self._receive, handle)
+        clock = self._block.clock
+        self.loop.post(receive if clock is None else clock.holding(receive))
         self._block.posted(self.loop)
 
     def closed(self) -> None:

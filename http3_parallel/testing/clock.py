@@ -97,6 +97,8 @@ class VirtualClock:
         self._numbers = itertools.count()
         #: Jobs on their way or running.
         self._jobs: weakref.WeakKeyDictionary[Workers, int] = weakref.WeakKeyDictionary()
+        #: What event loops are about to be told. Gone with a loop that ends before.
+        self._messages: weakref.WeakSet[_Message] = weakref.WeakSet()
         # Deadlines that are being kept at this moment.
         self._firing = 0
 
@@ -149,6 +151,12 @@ class VirtualClock:
         finally:
             self._end(wait)
         return not wait.expired
+
+    def holding(self, function: typing.Callable[[], object]) -> typing.Callable[[], object]:
+        message = _Message(self, function)
+        with self._lock:
+            self._messages.add(message)
+        return message
 
     def schedule(self, workers: Workers, timer: Timer) -> None:
         with self._lock:
@@ -230,7 +238,7 @@ class VirtualClock:
         workers.call_soon(fire)
 
     def _is_quiet(self) -> bool:
-        if self._firing:
+        if self._firing or self._messages:
             return False
         callers = 0
         waiting: dict[Workers, int] = {}
@@ -255,6 +263,22 @@ class VirtualClock:
             if not alarm.is_void:
                 return alarm
         return None
+
+
+class _Message:
+    """A function that the clock stands still for until it was called."""
+
+    def __init__(self, clock: VirtualClock, function: typing.Callable[[], object]) -> None:
+        self._clock = clock
+        self._function = function
+
+    def __call__(self) -> None:
+        try:
+            self._function()
+        finally:
+            with self._clock._lock:
+                self._clock._messages.discard(self)
+            self._clock._poke()
 
 
 def _asker(signal: Signal) -> typing.Callable[[], bool]:
