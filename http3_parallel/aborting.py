@@ -91,6 +91,12 @@ class Waiting(typing.Protocol):
     def wait(self, signal: Signal, timeout: float | None) -> bool:
         """As `Signal.wait`."""
 
+    def wait_outside(self, signal: Signal, timeout: float | None) -> bool:
+        """The same in real time: for what does not go by this clock."""
+
+    def end(self) -> None:
+        """The request is over, if it was made in the calling thread."""
+
 
 class Abort:
     """
@@ -137,6 +143,11 @@ class Abort:
     @property
     def aborted(self) -> bool:
         return self._error is not None
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether it was aborted, and nobody waits for the code of the user's that it is in."""
+        return self._error is not None and self._in_user_code
 
     def abort(self, error: typing.Callable[[], HTTPError]) -> bool:
         """
@@ -234,14 +245,11 @@ class Abort:
         """
         self.blocked_on(signal.set)
         try:
-            return self._wait(signal, timeout)
+            if self.clock is None:
+                return signal.wait(timeout)
+            return self.clock.wait(signal, timeout)
         finally:
             self.release()
-
-    def _wait(self, signal: Signal, timeout: float | None) -> bool:
-        if self.clock is None:
-            return signal.wait(timeout)
-        return self.clock.wait(signal, timeout)
 
     def wait_besides(self, signal: Signal, timeout: float | None = None) -> bool:
         """
@@ -255,7 +263,10 @@ class Abort:
             )
         try:
             self.check()
-            was_set = self._wait(signal, timeout)
+            if self.clock is None:
+                was_set = signal.wait(timeout)
+            else:
+                was_set = self.clock.wait_outside(signal, timeout)
         finally:
             with self._lock:
                 self._wake = outer

@@ -75,6 +75,11 @@ class Block(Running):
         """What tells the time in place of the system, if anything."""
         return self._workers.clock
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether there are requests in it that have not ended. For a `Clock`."""
+        return bool(self._pending) and not self._closed
+
     def time(self) -> float:
         """What deadlines and the ends of waits go by, in seconds."""
         return self._workers.time()
@@ -161,6 +166,9 @@ class Block(Running):
         self, handle: PendingResponse, request: Request, deadline: float | None
     ) -> PendingResponse:
         self._address(handle, request, deadline)
+        clock = self._workers.clock
+        if clock is not None:
+            clock.submits(self)
         with self.lock:
             entered = self._enter(handle)
         self._settle(handle, entered)
@@ -250,7 +258,7 @@ class Block(Running):
     def wait(self, signal: Signal, timeout: float | None) -> bool:
         """Wait for a request to end; see `Workers.wait`."""
         self.staff()
-        return self._workers.wait(signal, timeout)
+        return self._workers.wait(signal, timeout, self)
 
     def make_future(self, handle: PendingResponse) -> HandleFuture:
         if os.getpid() != self.pid:

@@ -46,7 +46,8 @@ class State:
     def __init__(self, max_workers: int, max_readers: int = 1, clock: Clock | None = None) -> None:
         self.pid: int = os.getpid()
         self.workers: Workers = Workers(max_workers, clock)
-        self.readers: Workers = Workers(max_readers)  # which starts none of them
+        # Which starts none of them.
+        self.readers: Workers = Workers(max_readers, clock, for_callers=True)
         self.blocks: Registry[Block] = Registry()
 
     def stop_soon(self) -> None:
@@ -199,7 +200,7 @@ class ClientEngine:
         expires = None if seconds is None else workers.time() + seconds
         abort = Abort(expires)
         if self.clock is not None:
-            abort.clock = self.clock.waiting_of(submitted)
+            abort.clock = self.clock.waiting_of(submitted, abort)
         # What a hook sets in it is for the later ones of this request, not for the caller.
         context = contextvars.copy_context() if self._defaults.has_hooks else None
         timer = None
@@ -229,6 +230,8 @@ class ClientEngine:
         finally:
             if timer is not None:
                 timer.cancel()
+            if abort.clock is not None:
+                abort.clock.end()
             del response
             if abort.after:
                 after, abort.after = abort.after, ()  # it may refer to the error

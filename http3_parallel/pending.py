@@ -264,12 +264,13 @@ class HandleFuture(Future[Response]):
     def _wait(self, timeout: float | None) -> float | None:
         """Where it is not the system's clock that tells, wait by that. Returns what is left."""
         handle = self._handle
-        clock = None if handle is None else handle._block.clock
+        block = None if handle is None else handle._block
+        clock = None if block is None else block.clock
         if clock is None or self.done():
             return timeout
         signal = Signal()
         self.add_done_callback(lambda _: signal.set())
-        return timeout if clock.wait(signal, timeout) else 0.0
+        return timeout if clock.wait(signal, timeout, block=block) else 0.0
 
     def cancel(self) -> bool:
         """Cancel the request, also in flight. Returns whether it is cancelled."""

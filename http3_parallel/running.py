@@ -140,7 +140,9 @@ class Running:
                     handle._abort = Abort(handle._expires)
                     handle._began = time.perf_counter()
                     if self._workers.clock is not None:
-                        handle._abort.clock = self._workers.clock.waiting_of(handle._submitted)
+                        handle._abort.clock = self._workers.clock.waiting_of(
+                            handle._submitted, handle._abort, self._workers
+                        )
                     self._executing.add(handle)
                     handle._state = RUNNING
                     return handle

@@ -36,7 +36,7 @@ import typing
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
-from .aborting import Signal, Waiting
+from .aborting import Abort, Signal, Waiting
 
 __all__ = [
     "Job",
@@ -148,22 +148,38 @@ class _Foreman(threading.Thread):
                 self.join(max(0.0, when - time.monotonic()))
 
 
+class LoopOfCaller(typing.Protocol):
+    """An event loop whose tasks wait by a `Clock`."""
+
+    def call_soon(self, function: typing.Callable[[], object]) -> None:
+        """Have it called by the loop."""
+
+    def when_quiet(self, function: typing.Callable[[], object]) -> None:
+        """The same, once every task there waits for something."""
+
+
+class Fillable(typing.Protocol):
+    """A block, to a `Clock`."""
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether there are requests in it that have not ended."""
+
+
 class Clock(typing.Protocol):
     """What tells the time in place of the system: see `testing`."""
 
     def time(self) -> float:
         """Seconds."""
 
-    def wait(self, signal: Signal, timeout: float | None) -> bool:
-        """As `Signal.wait`."""
+    def wait(self, signal: Signal, timeout: float | None, *, block: object = None) -> bool:
+        """As `Signal.wait`. `block`: that for whose requests the calling thread waits."""
 
-    async def wait_async(
-        self,
-        event: typing.Any,
-        call_soon: typing.Callable[[typing.Callable[[], object]], object],
-        end: float | None,
-    ) -> bool:
+    async def wait_async(self, event: typing.Any, loop: LoopOfCaller, end: float | None) -> bool:
         """For a task that waits for `event`, until `end`, by `time`. As `wait`."""
+
+    def submits(self, block: Fillable) -> None:
+        """The calling thread submits a request to `block`."""
 
     def holding(self, function: typing.Callable[[], object]) -> typing.Callable[[], object]:
         """The same, for an event loop to call; until then, something is happening."""
@@ -171,8 +187,8 @@ class Clock(typing.Protocol):
     def schedule(self, workers: Workers, timer: Timer) -> None:
         """Have it fired when its time has come, by the foreman of `workers`."""
 
-    def waiting_of(self, order: float) -> Waiting:
-        """For the request that was submitted at `order`."""
+    def waiting_of(self, order: float, abort: Abort, workers: Workers | None = None) -> Waiting:
+        """For the request that was submitted at `order`, and is run by one of `workers`."""
 
     def has_begun(self, workers: Workers) -> None:
         """One more job is on its way, or runs."""
@@ -188,9 +204,13 @@ class Workers:
     `clock`: what tells the time in place of the system, if anything. It is told of each job.
     """
 
-    def __init__(self, max_workers: int, clock: Clock | None = None) -> None:
+    def __init__(
+        self, max_workers: int, clock: Clock | None = None, *, for_callers: bool = False
+    ) -> None:
         self.max_workers = max_workers
         self.clock: Clock | None = clock
+        #: Whether they wait in the place of callers, and not for them.
+        self.for_callers: bool = for_callers
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._messages: queue.SimpleQueue[typing.Any] = queue.SimpleQueue()
         # Guards the two counts. Taken by workers and the foreman only: no signal strikes there.
@@ -234,13 +254,13 @@ class Workers:
         if self._jobs.qsize() > self._idle and self._threads < self.max_workers:
             self._tell_foreman(self._grow)
 
-    def wait(self, signal: Signal, timeout: float | None) -> bool:
+    def wait(self, signal: Signal, timeout: float | None, block: object = None) -> bool:
         """
         `signal.wait(timeout)`, for those who wait for a job. If no worker comes to life while
         they do, all jobs are refused, rather than waited for in vain.
         """
         if self.clock is not None:
-            return self.clock.wait(signal, timeout)
+            return self.clock.wait(signal, timeout, block=block)
         end = None if timeout is None else time.monotonic() + timeout
         for _ in range(_LOOKS):
             if self._alive:

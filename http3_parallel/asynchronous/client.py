@@ -174,7 +174,8 @@ class AsyncClient(
         makes it, since files are read, and cookies have a lock.
         """
         self._engine.check_open()
-        return await call_apart(functools.partial(self._build_request, method, url, options))
+        build = functools.partial(self._build_request, method, url, options)
+        return await call_apart(build, clock=self._engine.clock)
 
     def parallel(
         self,
@@ -258,7 +259,7 @@ class AsyncClient(
         source = response._source
         assert source is not None
         step = functools.partial(source._follow.step, source)
-        request, settings = await call_apart(step)
+        request, settings = await call_apart(step, clock=self._engine.clock)
         pending = self._submitter().submit(request, settings, response.tag)
         new = await pending.get_response()
         new.history = [*response.history, response]

@@ -331,7 +331,7 @@ class AsyncCompletions:
         block = self._block
         block.staff()
         if block.clock is not None:
-            return await block.clock.wait_async(event, self.loop.call_soon, end)
+            return await block.clock.wait_async(event, self.loop, end)
         if not block.alive:
             await self._look_for_life(event, end)
         if end is None:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import anyio
 
 from ..exceptions import WorkersUnavailable
-from ..workers import Job, Workers, guarded
+from ..workers import Clock, Job, Workers, guarded
 from .loops import Loop
 
 __all__ = ["Errand", "Threads", "call_apart", "run_apart", "start_thread"]
@@ -28,6 +28,8 @@ class Errand(typing.Generic[_T]):
     """
     One call, by a thread that is not here. A `Job` for `Workers`, or a call for their foreman.
 
+    * `clock`: stands still from the call's end until the loop was told of it; with `holds`, from
+      its beginning.
     * `give_up`: called in another thread when the task has been cancelled: while `function` runs,
       which it should wake, or after. Without it, `function` is called even if nobody waits for it
       any more.
@@ -36,6 +38,7 @@ class Errand(typing.Generic[_T]):
     __slots__ = (
         "_abandoned",
         "_begun",
+        "_clock",
         "_context",
         "_error",
         "_event",
@@ -43,6 +46,7 @@ class Errand(typing.Generic[_T]):
         "_give_up",
         "_loop",
         "_result",
+        "_tell",
         "was_refused",
     )
 
@@ -51,12 +55,19 @@ class Errand(typing.Generic[_T]):
         loop: Loop,
         function: Callable[[], _T],
         give_up: Callable[[], object] | None = None,
+        *,
+        clock: Clock | None = None,
+        holds: bool = False,
     ) -> None:
         self._loop = loop
+        self._clock = clock
         self._function: Callable[[], _T] | None = function
         self._give_up = give_up
         self._context = contextvars.copy_context()
         self._event = anyio.Event()
+        self._tell: Callable[[], object] = self._event.set
+        if clock is not None and holds:
+            self._clock, self._tell = None, clock.holding(self._tell)
         self._begun = self._abandoned = False
         self._result: _T | None = None
         #: Whether there was no thread for it.
@@ -84,7 +95,8 @@ class Errand(typing.Generic[_T]):
         self._end()
 
     def _end(self) -> None:
-        self._loop.call_soon(self._event.set)
+        clock = self._clock
+        self._loop.call_soon(self._tell if clock is None else clock.holding(self._tell))
         if self._abandoned and self._give_up is not None:
             guarded(self._give_up)
 
@@ -115,9 +127,13 @@ class Threads:
     def __init__(self, readers: Workers) -> None:
         self._readers = readers
 
+    @property
+    def clock(self) -> Clock | None:
+        return self._readers.clock
+
     async def call(self, function: Callable[[], _T], give_up: Callable[[], object]) -> _T:
         """`function()`, which reads a stream; see `Errand`."""
-        errand = Errand(Loop.current(), function, give_up)
+        errand = Errand(Loop.current(), function, give_up, clock=self.clock)
         self._readers.submit(errand)
         try:
             return await _outcome(errand)
@@ -128,9 +144,17 @@ class Threads:
         return await call_apart(function, give_up)
 
 
-async def call_apart(function: Callable[[], _T], give_up: Callable[[], object] | None = None) -> _T:
-    """The same in a thread of its own, which need not wait until others have read their streams."""
-    errand = Errand(Loop.current(), function, give_up)
+async def call_apart(
+    function: Callable[[], _T],
+    give_up: Callable[[], object] | None = None,
+    *,
+    clock: Clock | None = None,
+) -> _T:
+    """
+    The same in a thread of its own, which need not wait until others have read their streams.
+    `clock` stands still meanwhile.
+    """
+    errand = Errand(Loop.current(), function, give_up, clock=clock, holds=True)
     start_thread(errand)
     return await _outcome(errand)
 

@@ -208,7 +208,8 @@ class AsyncResponse(BaseResponse):
             await stream.close()
         elif stream is not None:
             assert self._source is not None
-            await call_apart(self._source.close)
+            clock = None if self._threads is None else self._threads.clock
+            await call_apart(self._source.close, clock=clock)
 
     aclose = close
 

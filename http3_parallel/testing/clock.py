@@ -4,16 +4,25 @@ A clock that stands still while anything can happen.
 The guarantees:
 
 1. *Time passes only when nothing else can happen*: when every worker that has a job waits for a
-   time, or for another that does, every job that is still in line has no worker to take it, and
-   somebody waits for a response. Then it jumps to the next moment for which somebody waits.
+   time, or for another that does; every job that is still in line has no worker to take it;
+   somebody waits for a response; and who has submitted requests to a block that nobody waits for
+   waits, too, if for other requests. Then it jumps to the next moment for which somebody waits.
 2. *One at a time.* Only one wait ends at each jump, and what follows from it happens before the
-   next one. Of several that end at the same moment, the request that was submitted first is first.
-3. So the order in which the requests of one thread complete depends on the latencies alone, not on
-   which thread the system runs when.
+   next one. Of several that end at the same moment, the request that was submitted first is first;
+   deadlines are before that, and the ends of waits for a response after.
+3. So the order in which the requests of one thread, or of the tasks of one event loop, complete
+   depends on the latencies alone, not on which thread the system runs when. What is undetermined is
+   when one thread makes its requests, as seen by another.
 
-Who was woken is on his way from that moment on, not only once he runs. Code of the user's
-in a worker, which waits for something else, holds the clock, as it should: what it will do is not
-known.
+Who was woken is on his way from that moment on, not only once he runs. An event loop is on its way
+until each of its tasks waits for something.
+
+Code of the user's in a worker, which waits for something else, holds the clock, as it should: what
+it will do is not known. It does so no more once its request was ended, and nobody waits for it.
+
+A thread that has submitted requests, and waits for something that this clock knows nothing of (for
+another thread, say), would hold it for ever: after some time in which nothing happens, it is passed
+over, with a warning in the log. What else has the clock stand still for long is logged, too.
 
 Nobody waits in the lock, and nobody else's code runs under it.
 """
@@ -22,37 +31,62 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 import threading
 import time
 import typing
 import weakref
 
-from ..aborting import Signal, Waiting
-from ..workers import Timer, Workers
+from ..aborting import Abort, Signal, Waiting
+from ..workers import Fillable, LoopOfCaller, Timer, Workers
 
 __all__ = ["VirtualClock"]
+
+_logger = logging.getLogger("http3_parallel")
+
+#: Real seconds from one look to the next of who waits, at whether time stands still. Counted, not
+#: timed: while the whole process stands still, nobody does anything.
+_LOOK = 0.25
+#: Looks at a clock that stood still all the while, after which who does not wait is passed over,
+#: and after which it is told why it stands still.
+_LOOKS_TO_PASS_OVER = 8
+_LOOKS_TO_TELL = 20
+
+#: Decimals of a moment, in seconds. What is due at the same time is, whatever sums it comes from.
+_DECIMALS = 6
+
+_NEVER = float("inf")
 
 
 class _Wait:
     """Somebody waits."""
 
-    __slots__ = ("expired", "is_over", "is_set", "poke_there", "set", "workers")
+    __slots__ = ("block", "expired", "is_over", "is_set", "loop", "set", "thread", "workers")
 
     def __init__(
         self,
-        workers: Workers | None,
         is_set: typing.Callable[[], bool],
         set_it: typing.Callable[[], object],
-        poke_there: typing.Callable[[typing.Callable[[], object]], object] | None = None,
+        *,
+        workers: Workers | None = None,
+        loop: LoopOfCaller | None = None,
+        block: object = None,
     ) -> None:
-        #: Of which pool a worker waits; None for a caller.
-        self.workers: Workers | None = workers
         self.is_set: typing.Callable[[], bool] = is_set
         self.set: typing.Callable[[], object] = set_it
-        #: Where an event loop waits: has it look at the clock, after all that is ready there.
-        self.poke_there: typing.Callable[[typing.Callable[[], object]], object] | None = poke_there
+        #: Of which pool a worker waits; None for a caller.
+        self.workers: Workers | None = workers
+        #: Whose task waits, if one does.
+        self.loop: LoopOfCaller | None = loop
+        self.thread: threading.Thread | None = None if loop else threading.current_thread()
+        #: That for whose requests it waits.
+        self.block: object = block
         self.expired: bool = False
         self.is_over: bool = False
+
+    @property
+    def is_callers(self) -> bool:
+        return self.workers is None or self.workers.for_callers
 
 
 class _Alarm(typing.NamedTuple):
@@ -94,13 +128,29 @@ class VirtualClock:
         self._lock = threading.RLock()
         self._waits: set[_Wait] = set()
         self._alarms: list[_Alarm] = []
+        self._sweep_at = 64
         self._numbers = itertools.count()
         #: Jobs on their way or running.
         self._jobs: weakref.WeakKeyDictionary[Workers, int] = weakref.WeakKeyDictionary()
+        #: Requests that have begun, with their workers.
+        self._requests: weakref.WeakKeyDictionary[Abort, Workers] = weakref.WeakKeyDictionary()
+        #: And those that callers make themselves.
+        self._calls: weakref.WeakKeyDictionary[_OfRequest, threading.Thread] = (
+            weakref.WeakKeyDictionary()
+        )
+        #: Which threads submit to a block, and take from it.
+        self._fillers: weakref.WeakKeyDictionary[Fillable, weakref.WeakSet[threading.Thread]] = (
+            weakref.WeakKeyDictionary()
+        )
+        #: Those of them that are not waited for, until they do something.
+        self._passed_over: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         #: What event loops are about to be told. Gone with a loop that ends before.
         self._messages: weakref.WeakSet[_Message] = weakref.WeakSet()
         # Deadlines that are being kept at this moment.
         self._firing = 0
+        # Counts all that happens, and tells what was told about the clock's standing still.
+        self._happened = 0
+        self._told_at = -1
 
     @property
     def now(self) -> float:
@@ -111,6 +161,8 @@ class VirtualClock:
         """
         Have so many seconds pass, with all that happens in them. For code that does not wait for
         responses, but looks at ``done()``, say. Returns once nothing more can happen before then.
+
+        Not for code that runs in an event loop, which would wait for itself.
         """
         if not seconds >= 0:
             raise ValueError(f"time passes forwards: not by {seconds!r} s")
@@ -122,35 +174,52 @@ class VirtualClock:
     def time(self) -> float:
         return self._origin + self._now
 
-    def wait(self, signal: Signal, timeout: float | None, order: float = float("inf")) -> bool:
-        wait = _Wait(Workers.current(), _asker(signal), signal.set)
+    def wait(
+        self,
+        signal: Signal,
+        timeout: float | None,
+        order: float = _NEVER,
+        *,
+        block: object = None,
+    ) -> bool:
+        wait = _Wait(_asker(signal), signal.set, workers=Workers.current(), block=block)
         self._begin(wait, timeout, order)
         try:
             self._poke()
-            signal.wait()
+            looks = _Looks()
+            while not signal.wait(_LOOK):
+                self._look(looks)
         finally:
             self._end(wait)
         return not wait.expired
 
-    async def wait_async(
-        self,
-        event: typing.Any,
-        call_soon: typing.Callable[[typing.Callable[[], object]], object],
-        end: float | None,
-    ) -> bool:
-        """As `wait`, for a task. `end`: by `time`."""
+    def wait_outside(self, signal: Signal, timeout: float | None) -> bool:
+        wait = _Wait(_asker(signal), signal.set, workers=Workers.current())
+        self._begin(wait, None, _NEVER)
+        try:
+            self._poke()
+            return signal.wait(timeout)
+        finally:
+            self._end(wait)
 
+    async def wait_async(self, event: typing.Any, loop: LoopOfCaller, end: float | None) -> bool:
         def expire() -> None:
-            call_soon(event.set)
+            loop.call_soon(event.set)
 
-        wait = _Wait(None, event.is_set, expire, call_soon)
-        self._begin(wait, None if end is None else end - self.time(), float("inf"))
+        wait = _Wait(event.is_set, expire, loop=loop)
+        self._begin(wait, None if end is None else end - self.time(), _NEVER)
         try:
             self._poke()
             await event.wait()
         finally:
             self._end(wait)
         return not wait.expired
+
+    def submits(self, block: Fillable) -> None:
+        if Workers.current() is None:  # a worker is known by its job
+            with self._lock:
+                self._happened += 1
+                self._add_filler(block, threading.current_thread())
 
     def holding(self, function: typing.Callable[[], object]) -> typing.Callable[[], object]:
         message = _Message(self, function)
@@ -160,17 +229,37 @@ class VirtualClock:
 
     def schedule(self, workers: Workers, timer: Timer) -> None:
         with self._lock:
-            self._push(timer.when - self._origin, float("-inf"), None, timer, workers)
+            self._push(timer.when - self._origin, -_NEVER, None, timer, workers)
 
-    def waiting_of(self, order: float) -> Waiting:
-        return _OfRequest(self, order)
+    def waiting_of(self, order: float, abort: Abort, workers: Workers | None = None) -> Waiting:
+        waiting = _OfRequest(self, order)
+        with self._lock:
+            self._happened += 1
+            if workers is not None:
+                self._requests[abort] = workers
+            elif Workers.current() is None:
+                thread = threading.current_thread()
+                self._calls[waiting] = thread
+                self._passed_over.discard(thread)
+        return waiting
+
+    def end(self, waiting: _OfRequest) -> None:
+        """A request of the calling thread is over."""
+        with self._lock:
+            self._happened += 1
+            self._calls.pop(waiting, None)
+            others = bool(self._waits)
+        if others:
+            self._poke()
 
     def has_begun(self, workers: Workers) -> None:
         with self._lock:
+            self._happened += 1
             self._jobs[workers] = self._jobs.get(workers, 0) + 1
 
     def is_over(self, workers: Workers) -> None:
         with self._lock:
+            self._happened += 1
             self._jobs[workers] -= 1
         self._poke()
 
@@ -178,17 +267,31 @@ class VirtualClock:
 
     def _begin(self, wait: _Wait, timeout: float | None, order: float) -> None:
         with self._lock:
+            self._happened += 1
             if timeout is not None:
                 self._push(self._now + max(0.0, timeout), order, wait, None, None)
             self._waits.add(wait)
+            thread = wait.thread
+            if thread is not None and wait.is_callers:
+                self._passed_over.discard(thread)
+                if wait.block is not None:
+                    self._add_filler(typing.cast(Fillable, wait.block), thread)
 
     def _end(self, wait: _Wait) -> None:
         with self._lock:
+            self._happened += 1
             wait.is_over = True
             self._waits.discard(wait)
             others = bool(self._waits)
         if others:  # it may be that nothing else happens here
             self._poke()
+
+    def _add_filler(self, block: Fillable, thread: threading.Thread) -> None:
+        self._passed_over.discard(thread)
+        threads = self._fillers.get(block)
+        if threads is None:
+            threads = self._fillers[block] = weakref.WeakSet()
+        threads.add(thread)
 
     def _push(
         self,
@@ -198,25 +301,33 @@ class VirtualClock:
         timer: Timer | None,
         workers: Workers | None,
     ) -> None:
-        alarm = _Alarm(when, order, next(self._numbers), wait, timer, workers)
+        number = next(self._numbers)
+        alarm = _Alarm(round(when, _DECIMALS), order, number, wait, timer, workers)
         heapq.heappush(self._alarms, alarm)
+        if len(self._alarms) >= self._sweep_at:
+            # Most requests end long before their deadline.
+            self._alarms = [alarm for alarm in self._alarms if not alarm.is_void]
+            heapq.heapify(self._alarms)
+            self._sweep_at = 64 + 2 * len(self._alarms)
 
     def _poke(self) -> None:
         """Something has changed: let time pass, if nothing else can happen."""
         with self._lock:
-            loops = {wait.poke_there for wait in self._waits if wait.poke_there is not None}
+            loops = {wait.loop for wait in self._waits if wait.loop is not None}
         if not loops:
             self._advance()
-        for poke_there in loops:
-            poke_there(self._advance)
+        for loop in loops:
+            loop.when_quiet(self._advance)
 
     def _advance(self) -> None:
         with self._lock:
-            if not self._is_quiet():
+            if self._what_holds() is not None:
                 return
+            self._callers = 1
             alarm = self._next_alarm()
             if alarm is None:
                 return
+            self._happened += 1
             self._now = max(self._now, alarm.when)
             if alarm.wait is not None:
                 alarm.wait.expired = True
@@ -237,25 +348,60 @@ class VirtualClock:
 
         workers.call_soon(fire)
 
-    def _is_quiet(self) -> bool:
+    def _what_holds(self) -> str | None:
+        """Why no time may pass now, for a message; None if it may. Under the lock."""
         if self._firing or self._messages:
-            return False
+            return "something is being told"
         callers = 0
         waiting: dict[Workers, int] = {}
         for wait in self._waits:
             if wait.expired or wait.is_set():
-                return False  # it is on its way
-            if wait.workers is None or wait.workers not in self._jobs:
+                return "somebody has been woken"
+            if wait.workers is None or wait.workers not in self._jobs or wait.is_callers:
                 callers += 1
-            else:
+            if wait.workers is not None:
                 waiting[wait.workers] = waiting.get(wait.workers, 0) + 1
+        for workers, jobs in self._jobs.items():
+            there = waiting.get(workers, 0)
+            if there < workers.max_workers and there < jobs:
+                busy = jobs - there - self._count_abandoned(workers)
+                if busy > 0:
+                    return (
+                        f"{busy} of its workers are in code that it knows nothing of: in a hook, "
+                        "an auth callable, the iterator of a body"
+                    )
         if callers < self._callers:
-            return False
-        self._callers = 1
-        return all(
-            jobs == waiting.get(workers, 0) or waiting.get(workers, 0) >= workers.max_workers
-            for workers, jobs in self._jobs.items()
-        )
+            return (
+                "nobody waits for a response: if nobody is to, have time pass by advance()"
+                if callers == 0
+                else f"{callers} wait for responses, of the {self._callers} who are to begin"
+            )
+        busy_threads = self._busy_threads()
+        if busy_threads:
+            names = ", ".join(sorted({thread.name for thread in busy_threads}))
+            return f"who has requests does not wait for responses: {names}"
+        return None
+
+    def _count_abandoned(self, workers: Workers) -> int:
+        requests = list(self._requests.items())
+        return sum(abort.is_abandoned for abort, whose in requests if whose is workers)
+
+    def _busy_threads(self) -> list[threading.Thread]:
+        """
+        Those that have requests in a block that nobody waits for, or are at one of their own, and
+        do not wait themselves.
+        """
+        attended = {id(wait.block) for wait in self._waits if wait.block is not None}
+        waiting = {wait.thread for wait in self._waits if wait.thread is not None}
+        busy = list(self._calls.values())
+        for block, threads in list(self._fillers.items()):
+            if id(block) not in attended and block.is_awaited:
+                busy += threads
+        return [
+            thread
+            for thread in busy
+            if thread not in waiting and thread not in self._passed_over and thread.is_alive()
+        ]
 
     def _next_alarm(self) -> _Alarm | None:
         while self._alarms:
@@ -263,6 +409,50 @@ class VirtualClock:
             if not alarm.is_void:
                 return alarm
         return None
+
+    # Standing still.
+
+    def _look(self, looks: _Looks) -> None:
+        """By who waits, now and then."""
+        with self._lock:
+            if looks.happened != self._happened:
+                looks.happened, looks.count = self._happened, 0
+                return
+            looks.count += 1
+            if looks.count < _LOOKS_TO_PASS_OVER or self._told_at == self._happened:
+                return
+            why = self._what_holds()
+            passed_over = bool(why) and self._pass_over()
+            if not passed_over and looks.count < _LOOKS_TO_TELL:
+                return
+            is_due = any(not alarm.is_void for alarm in self._alarms)
+            self._told_at = self._happened
+        if passed_over:
+            _logger.warning("a MockDispatch's clock goes on although %s", why)
+            self._poke()
+        elif why is not None and is_due:
+            _logger.warning("a MockDispatch's clock stands still: %s", why)
+
+    def _pass_over(self) -> bool:
+        """Whether nothing else holds the clock than threads that do not wait. Under the lock."""
+        threads = self._busy_threads()
+        for thread in threads:
+            self._passed_over.add(thread)
+        if threads and self._what_holds() is None:
+            return True
+        for thread in threads:
+            self._passed_over.discard(thread)
+        return False
+
+
+class _Looks:
+    """How often somebody has looked at the clock since something has happened."""
+
+    __slots__ = ("count", "happened")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.happened = -1
 
 
 class _Message:
@@ -288,7 +478,7 @@ def _asker(signal: Signal) -> typing.Callable[[], bool]:
 class _OfRequest:
     """What one request waits by: its place among those that wait for the same moment."""
 
-    __slots__ = ("_clock", "_order")
+    __slots__ = ("__weakref__", "_clock", "_order")
 
     def __init__(self, clock: VirtualClock, order: float) -> None:
         self._clock = clock
@@ -296,3 +486,9 @@ class _OfRequest:
 
     def wait(self, signal: Signal, timeout: float | None) -> bool:
         return self._clock.wait(signal, timeout, self._order)
+
+    def wait_outside(self, signal: Signal, timeout: float | None) -> bool:
+        return self._clock.wait_outside(signal, timeout)
+
+    def end(self) -> None:
+        self._clock.end(self)

@@ -13,11 +13,11 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 
-from ..aborting import Signal
+from ..aborting import Abort, Signal
 from ..config import check_count
 from ..dispatch import Context, Dispatcher
 from ..dispatch.base import replacements
-from ..exceptions import HTTPError, ReadTimeout
+from ..exceptions import HTTPError, ReadTimeout, ResponseClosed, StreamError
 from ..models import URL, Headers, HeaderTypes, QueryParams, Request, Response
 from .clock import VirtualClock
 
@@ -463,18 +463,24 @@ class MockDispatch(Dispatcher):
     # As a dispatcher.
 
     def send(self, request: Request, context: Context) -> Response:
-        content = request.read()
-        route, reply = self._note(request, content, context)
+        abort = context.abort
+        # One after the other, in the order in which they were submitted: whose turn a reply is does
+        # not depend on which thread is here first.
+        abort.sleep(0.0)
+        seen = _with_content(request, abort)
+        route, reply = self._note(seen, context)
         if route is None or reply is None:
             raise UnmatchedRequest(self._explain([request]))
-        context.abort.phase = "waiting for the response"
+        abort.phase = "waiting for the response"
         context.timings.mark("sent")
         self._pass_time(request, context, reply)
         if reply.error is not None:
-            raise _made(reply.error, request)
+            with abort.user_code():
+                error = _made(reply.error, seen)
+            raise error
         if reply.handler is not None:
-            with context.abort.user_code():
-                return reply.handler(request)
+            with abort.user_code():
+                return reply.handler(seen)
         headers = Headers(reply.headers)
         if request.method == "HEAD" or reply.status_code in (204, 304):
             body: bytes | _Body = b""
@@ -491,13 +497,13 @@ class MockDispatch(Dispatcher):
             request=request,
         )
 
-    def _note(
-        self, request: Request, content: bytes, context: Context
-    ) -> tuple[Route | None, Reply | None]:
+    def _note(self, request: Request, context: Context) -> tuple[Route | None, Reply | None]:
+        content = request.content
         with self._lock:
             candidates = [route for route in self._routes if not route.is_exhausted]
         # Without the lock: functions of the user's look at the request.
-        matching = [route for route in candidates if route.matches(request, content)]
+        with context.abort.user_code():
+            matching = [route for route in candidates if route.matches(request, content)]
         with self._lock:
             route = next((route for route in matching if not route.is_exhausted), None)
             call = Call(request, content, route, self.clock.now)
@@ -556,8 +562,27 @@ class _Body:
     def wake(self) -> None:
         """Another thread closes the response while this one waits."""
         self._context.abort.abort(
-            lambda: HTTPError("the response was closed while its body was read")
+            lambda: ResponseClosed("the response was closed while its body was being read")
         )
+
+
+def _with_content(request: Request, abort: Abort) -> Request:
+    """
+    The request, with its body read, for the test to look at. What an iterator yields is gone from
+    the request itself, as it would be on the network: so it is not sent again.
+    """
+    if not request.is_streaming:
+        return request
+    with abort.user_code():
+        try:
+            content = b"".join(request.stream())
+        except Exception as error:
+            if not isinstance(error, StreamError):  # which is the body's own
+                abort.blame_user(error)
+            raise
+    seen = request.copy()
+    seen._content, seen._source = content, None
+    return seen
 
 
 def _wait(seconds: float | None, request: Request, context: Context) -> None:
