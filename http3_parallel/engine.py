@@ -46,8 +46,7 @@ class State:
     def __init__(self, max_workers: int, max_readers: int = 1, clock: Clock | None = None) -> None:
         self.pid: int = os.getpid()
         self.workers: Workers = Workers(max_workers, clock)
-        # Which starts none of them.
-        self.readers: Workers = Workers(max_readers, clock, for_callers=True)
+        self.readers: Workers = Workers(max_readers, clock)  # which starts none of them
         self.blocks: Registry[Block] = Registry()
 
     def stop_soon(self) -> None:
@@ -200,7 +199,7 @@ class ClientEngine:
         expires = None if seconds is None else workers.time() + seconds
         abort = Abort(expires)
         if self.clock is not None:
-            abort.clock = self.clock.waiting_of(submitted, abort)
+            abort.clock = self.clock.waiting_of(submitted, abort, tag)
         # What a hook sets in it is for the later ones of this request, not for the caller.
         context = contextvars.copy_context() if self._defaults.has_hooks else None
         timer = None

@@ -139,10 +139,6 @@ class Running:
                     place.handle = None  # which refers to the place
                     handle._abort = Abort(handle._expires)
                     handle._began = time.perf_counter()
-                    if self._workers.clock is not None:
-                        handle._abort.clock = self._workers.clock.waiting_of(
-                            handle._submitted, handle._abort, self._workers
-                        )
                     self._executing.add(handle)
                     handle._state = RUNNING
                     return handle
@@ -154,6 +150,9 @@ class Running:
         assert abort is not None
         assert context is not None
         assert request is not None
+        clock = self._workers.clock
+        if clock is not None:
+            abort.clock = clock.waiting_of(handle._submitted, abort, handle.tag, self._workers)
         settings = handle._settings
         handle._context = handle._settings = None
         response = error = None

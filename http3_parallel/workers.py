@@ -187,8 +187,13 @@ class Clock(typing.Protocol):
     def schedule(self, workers: Workers, timer: Timer) -> None:
         """Have it fired when its time has come, by the foreman of `workers`."""
 
-    def waiting_of(self, order: float, abort: Abort, workers: Workers | None = None) -> Waiting:
-        """For the request that was submitted at `order`, and is run by one of `workers`."""
+    def waiting_of(
+        self, order: float, abort: Abort, tag: object, workers: Workers | None = None
+    ) -> Waiting:
+        """
+        For the request that was submitted at `order`, with that `tag`, and is run by one of
+        `workers`, or else in the calling thread.
+        """
 
     def has_begun(self, workers: Workers) -> None:
         """One more job is on its way, or runs."""
@@ -204,13 +209,9 @@ class Workers:
     `clock`: what tells the time in place of the system, if anything. It is told of each job.
     """
 
-    def __init__(
-        self, max_workers: int, clock: Clock | None = None, *, for_callers: bool = False
-    ) -> None:
+    def __init__(self, max_workers: int, clock: Clock | None = None) -> None:
         self.max_workers = max_workers
         self.clock: Clock | None = clock
-        #: Whether they wait in the place of callers, and not for them.
-        self.for_callers: bool = for_callers
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._messages: queue.SimpleQueue[typing.Any] = queue.SimpleQueue()
         # Guards the two counts. Taken by workers and the foreman only: no signal strikes there.

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import gc
 import re
+import socket
+import ssl
 import threading
 import time
 import typing
+import weakref
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 import http3_parallel as http3
@@ -307,6 +313,220 @@ def test_two_blocks_share_a_clock(mock: MockDispatch) -> None:
     assert mock.clock.now == 5
 
 
+def test_replies_go_by_submission_not_by_thread(switch_interval: None) -> None:
+    for _ in range(TIMES):
+        mock = MockDispatch()
+        route = mock.get("/*", 500).reply(404, latency=2).reply(200)
+        seen: list[str] = []
+
+        def handler(request: http3.Request, seen: list[str] = seen) -> http3.Response:
+            seen.append(request.url.path)
+            return http3.Response(200, request=request)
+
+        mock.post("/*", handler=handler)
+        with http3.parallel(dispatch=mock, max_workers=8) as parallel:
+            handles = [parallel.get(f"{ORIGIN}/{n}", tag=n) for n in range(6)]
+            handlers = [parallel.post(f"{ORIGIN}/{n}") for n in range(6)]
+            codes = [handle.get_response().status_code for handle in handles]
+            assert [handle.get_response().status_code for handle in handlers] == [200] * 6
+        assert codes == [500, 404, 200, 200, 200, 200]
+        paths = [f"/{n}" for n in range(6)]
+        assert [call.request.url.path for call in route.calls] == paths
+        assert [call.tag for call in mock.calls] == [*range(6), *[None] * 6]
+        assert seen == paths
+
+
+@pytest.mark.parametrize("latency", [0.1, 0.3, 2.1, 1e3 / 7])
+def test_what_is_due_at_the_same_moment_has_its_order(latency: float) -> None:
+    mock = MockDispatch(latency=latency)
+    mock.get("/*")
+    mock.get("https://two.test/pauses", required=False)
+    thirds = [b"a", latency / 3, b"b", latency / 3, b"c", latency / 3]
+    mock = MockDispatch(latency=latency)
+    mock.get("/pauses", content=thirds, latency=0)
+    mock.get("/*")
+    with http3.parallel(dispatch=mock, timeout=None) as parallel:
+        parallel.get(f"{ORIGIN}/pauses", tag="pauses")
+        parallel.get(f"{ORIGIN}/1", tag="latency")
+        parallel.get(f"{ORIGIN}/2", tag="deadline", deadline=latency)
+        assert tags(parallel) == [("deadline", "DeadlineExceeded"), "pauses", "latency"]
+        parallel.get(f"{ORIGIN}/1")
+        parallel.next_response(timeout=latency)  # a response comes before the end of a wait
+
+
+def test_a_thread_that_has_requests_is_waited_for(switch_interval: None) -> None:
+    """One has time pass in small steps, while the other is between two of its calls."""
+    mock = MockDispatch(callers=2)
+    for latency in (0.1, 3.0, 2.5):
+        mock.get(f"/{latency}", latency=latency)
+    order: list[list[typing.Any]] = []
+    steps = threading.Semaphore(0)
+    enough = threading.Event()
+    with http3.Client(dispatch=mock, timeout=None) as client:
+
+        def step() -> None:
+            with client.parallel() as parallel:
+                while not enough.is_set():
+                    parallel.get(f"{ORIGIN}/0.1").get_response()
+                    steps.release()
+
+        def work() -> None:
+            try:
+                with client.parallel() as parallel:
+                    for _ in range(5):
+                        parallel.get(f"{ORIGIN}/3.0", tag=3.0)
+                        while steps.acquire(timeout=0.05):
+                            pass  # until the other can go no further
+                        parallel.get(f"{ORIGIN}/2.5", tag=2.5)
+                        order.append(tags(parallel))
+            finally:
+                enough.set()
+
+        threads = [threading.Thread(target=function) for function in (step, work)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+    assert order == [[2.5, 3.0]] * 5
+
+
+def test_a_plain_call_is_waited_for_between_its_exchanges(switch_interval: None) -> None:
+    """Both have redirects, one after the other; what is in between takes no time."""
+    for _ in range(TIMES):
+        mock = MockDispatch(callers=2, latency=1)
+        for n in range(5):
+            mock.get(f"/{n}", 302, headers={"Location": f"/{n + 1}"})
+        mock.get("/5")
+        with http3.Client(dispatch=mock) as client:
+            threads = [threading.Thread(target=client.get, args=(f"{ORIGIN}/0",)) for _ in "ab"]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(PATIENCE)
+        assert sorted(call.at for call in mock.calls) == sorted([*range(6), *range(6)])
+
+
+def test_who_waits_for_something_else_is_passed_over(
+    mock: MockDispatch, client: http3.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    mock.get("/*", latency=1)
+
+    def other() -> None:
+        with client.parallel() as parallel:
+            for n in range(3):
+                parallel.get(f"{ORIGIN}/{n}").get_response()
+
+    with client.parallel() as parallel:
+        pending = parallel.get(f"{ORIGIN}/mine")
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join(PATIENCE)  # which the clock cannot know
+        assert not thread.is_alive()
+        assert pending.get_response().status_code == 200
+    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert "goes on although" in record.message
+    assert threading.current_thread().name in record.message
+
+
+def test_why_it_stands_still_is_told(
+    mock: MockDispatch, client: http3.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    mock.get("/*", latency=1)
+    with client.parallel() as parallel:
+        futures = [parallel.get(f"{ORIGIN}/{n}").future for n in range(3)]
+        while not caplog.records:  # bounded by what ends a test that hangs
+            assert not concurrent.futures.wait(futures, timeout=0.05).done
+        assert "nobody waits for a response" in caplog.records[0].message
+        mock.advance(1)
+        assert len(concurrent.futures.wait(futures, timeout=PATIENCE).done) == 3
+
+
+def test_what_was_abandoned_holds_nothing(mock: MockDispatch) -> None:
+    mock.get("/*", latency=1)
+    entered, gate = threading.Semaphore(0), threading.Event()
+
+    def hook(request: http3.Request) -> None:
+        if request.url.path == "/hook":
+            entered.release()
+            gate.wait(PATIENCE)
+
+    with http3.Client(dispatch=mock, event_hooks={"request": [hook]}) as client:
+        with client.parallel() as parallel:
+            parallel.get(f"{ORIGIN}/hook")
+            waiter = threading.Thread(target=_drained, args=(parallel,))  # the clock goes on for it
+            waiter.start()
+            assert entered.acquire(timeout=PATIENCE)
+        waiter.join(PATIENCE)
+        started = time.monotonic()
+        with client.parallel() as parallel:
+            assert parallel.get(f"{ORIGIN}/fine").get_response().status_code == 200
+        assert time.monotonic() - started < PATIENCE / 2
+        gate.set()
+
+
+def _drained(parallel: http3.Parallel) -> None:
+    with contextlib.suppress(http3.ParallelClosed, http3.NoPendingResponses):
+        while True:
+            with contextlib.suppress(http3.HTTPError):
+                parallel.next_response()
+
+
+def test_leaving_does_not_wait_for_code_of_the_test(mock: MockDispatch) -> None:
+    entered, gate = threading.Semaphore(0), threading.Event()
+
+    def stuck(*_: object) -> typing.Any:
+        entered.release()
+        gate.wait(PATIENCE)
+        return iter([b"late"])
+
+    def lazy() -> typing.Iterator[bytes]:
+        yield from stuck()
+
+    mock.get("/matcher", required=False)
+    mock.get("/error", error=stuck)
+    mock.get("/handler", handler=stuck)
+    mock.post("/body")
+    mock.get(lambda request: request.url.path == "/matches" and bool(stuck()))
+    for path in ("/error", "/handler", "/body", "/matches"):
+        with http3.parallel(dispatch=mock) as parallel:
+            handle = (
+                parallel.post(ORIGIN + path, data=lazy())
+                if path == "/body"
+                else parallel.get(ORIGIN + path)
+            )
+            waiter = threading.Thread(target=_ended, args=(handle,))
+            waiter.start()
+            assert entered.acquire(timeout=PATIENCE)
+            started = time.monotonic()
+        assert time.monotonic() - started < 2.5, path  # half of what leaving allows
+        waiter.join(PATIENCE)
+        assert handle.cancelled()
+    gate.set()
+
+
+def _ended(handle: http3.PendingResponse) -> None:
+    with contextlib.suppress(http3.HTTPError):
+        handle.get_response()
+
+
+def test_nothing_of_what_has_ended_is_kept(mock: MockDispatch) -> None:
+    mock.get("/*", latency=1)
+    with http3.Client(dispatch=mock) as client:
+        for _ in range(20):
+            with client.parallel() as parallel:
+                for n in range(20):
+                    parallel.get(f"{ORIGIN}/{n}", deadline=1e6)
+                assert len(tags(parallel)) == 20
+        assert len(mock.clock._alarms) < 300
+        block = weakref.ref(parallel._block)
+        del parallel
+        gc.collect()
+        assert block() is None
+    assert not mock.clock._waits
+    assert not mock.clock._calls
+    assert not mock.clock._messages
+
+
 @pytest.mark.parametrize("seconds", [-1, float("nan")])
 def test_time_passes_forwards(mock: MockDispatch, seconds: float) -> None:
     with pytest.raises(ValueError, match="time passes forwards"):
@@ -533,6 +753,55 @@ def test_errors_are_raised_for_each_request_anew(mock: MockDispatch, client: htt
         client.get(f"{ORIGIN}/custom")
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        (ConnectionRefusedError, http3.ConnectError),
+        (socket.gaierror(-2, "Name or service not known"), http3.NameResolutionError),
+        (ConnectionResetError, http3.ReadError),
+        (ssl.SSLCertVerificationError, http3.CertificateError),
+        (ssl.SSLError, http3.TLSError),
+        (TimeoutError, http3.ReadTimeout),
+        (OSError("no route to host"), http3.ConnectError),
+    ],
+)
+def test_an_error_of_the_system_is_what_the_network_makes_of_it(
+    theirs: typing.Any, ours: type[http3.HTTPError], mock: MockDispatch, client: http3.Client
+) -> None:
+    mock.get("/", error=theirs)
+    with pytest.raises(http3.HTTPError) as caught:
+        client.get(ORIGIN + "/")
+    assert type(caught.value) is ours
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+def test_a_body_ends_where_its_length_says(mock: MockDispatch, client: http3.Client) -> None:
+    mock.get("/short", content=b"abc", headers={"Content-Length": "10"})
+    mock.get("/long", content=["ab", "cd", "ef"], headers={"Content-Length": "3"})
+    with pytest.raises(http3.IncompleteRead, match="7 bytes short"):
+        client.get(f"{ORIGIN}/short")
+    assert client.get(f"{ORIGIN}/long").content == b"abc"
+
+
+def test_a_body_that_is_used_up_is_not_sent_again(mock: MockDispatch) -> None:
+    mock.post("/moved", 307, headers={"Location": "/there"})
+    mock.post("/there", 503, required=False)
+    with http3.Client(dispatch=mock, retries=3) as client:
+        with pytest.raises(http3.RedirectBodyUnavailable):
+            client.post(f"{ORIGIN}/moved", data=iter([b"once"]))
+        assert [call.content for call in mock.calls] == [b"once"]
+        assert client.post(f"{ORIGIN}/moved", data=b"again").status_code == 503
+        assert mock.calls[-1].content == b"again"
+
+    def breaks() -> typing.Iterator[bytes]:
+        yield b"first"
+        raise LookupError("of the body")
+
+    with http3.Client(dispatch=mock, retries=3) as client:
+        with pytest.raises(LookupError, match="of the body"):
+            client.post(f"{ORIGIN}/there", data=breaks())
+
+
 def test_a_handler_makes_the_response(mock: MockDispatch, client: http3.Client) -> None:
     def handler(request: http3.Request) -> http3.Response:
         if request.url.path == "/fails":
@@ -674,6 +943,117 @@ async def test_the_clock_waits_for_tasks_that_are_told() -> None:
                     parallel.get(f"{ORIGIN}/{n}", tag=n)
                 came = [(p.tag, mock.clock.now) async for p in parallel.as_completed()]
         assert came == [(1, 9), (0, 10), (2, 17), (3, 17), (4, 23)]
+
+
+@pytest.mark.parametrize("hops", [0, 1, 7])
+async def test_the_clock_waits_for_tasks_that_are_on_their_way(hops: int) -> None:
+    for _ in range(TIMES // 3):
+        assert await _come_with_hops(hops) == [("fans out", 2), ("steps", 3)]
+
+
+async def _come_with_hops(hops: int) -> list[tuple[str, float]]:
+    mock = MockDispatch()
+    for n in (1, 3):
+        mock.get(f"/{n}", latency=n)
+    came: list[tuple[str, float]] = []
+    async with http3.AsyncClient(dispatch=mock, timeout=None) as client:
+
+        async def steps() -> None:
+            for _ in range(3):
+                await client.get(f"{ORIGIN}/1")
+                for _ in range(hops):
+                    await anyio.lowlevel.checkpoint()
+            came.append(("steps", mock.clock.now))
+
+        async def fans_out() -> None:
+            async with anyio.create_task_group() as inner:
+                for _ in range(2):
+                    inner.start_soon(client.get, f"{ORIGIN}/1")
+            await client.get(f"{ORIGIN}/1")
+            came.append(("fans out", mock.clock.now))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(client.get, f"{ORIGIN}/3")
+            group.start_soon(steps)
+            group.start_soon(fans_out)
+    return came
+
+
+async def test_streams_awaited_come_in_order() -> None:
+    for _ in range(TIMES // 3):
+        assert await _come_in_streams() == [
+            (0, b"a", 0),
+            (1, b"a", 0),
+            (2, b"a", 0),
+            (0, b"b", 1),
+            (1, b"b", 1.1),
+            (2, b"b", 1.2),
+            (0, b"c", 2),
+            (1, b"c", 2.1),
+            (2, b"c", 2.2),
+        ]
+
+
+async def _come_in_streams() -> list[tuple[int, bytes, float]]:
+    mock = MockDispatch()
+    for n in range(3):
+        mock.get(f"/{n}", content=[b"a", 1.0 + n / 10, b"b", 1.0, b"c"])
+    mock.get("/tick", latency=0.5)
+    mock.get("/moved", 302, headers={"Location": "/tick"})
+    came: list[tuple[int, bytes, float]] = []
+    async with http3.AsyncClient(dispatch=mock, timeout=None) as client:
+
+        async def read(n: int) -> None:
+            async with await client.get(f"{ORIGIN}/{n}", stream=True) as response:
+                async for piece in response.stream():
+                    came.append((n, piece, mock.clock.now))  # noqa: PERF401  # as it comes
+
+        async def tick() -> None:
+            response = await client.get(f"{ORIGIN}/moved", allow_redirects=False)
+            assert (await response.next()).status_code == 200
+            assert mock.clock.now == 0.5
+            for _ in range(4):
+                await client.get(f"{ORIGIN}/tick")
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(tick)
+            for n in range(3):
+                group.start_soon(read, n)
+    return sorted(came, key=lambda piece: (piece[2], piece[0]))  # trio's tasks begin in any order
+
+
+async def test_a_body_that_takes_real_time_has_no_time_pass() -> None:
+    mock = MockDispatch(latency=1)
+    mock.post("/")
+    mock.get("/source", content=[b"one", 2.0, b"two"])
+
+    async def slow() -> typing.AsyncIterator[bytes]:
+        for _ in range(3):
+            await anyio.sleep(0.02)
+            yield b"x"
+
+    async with http3.AsyncClient(dispatch=mock, timeout=None) as client:
+        await client.post(ORIGIN + "/", data=slow())
+        assert (mock.calls[0].content, mock.clock.now) == (b"xxx", 1)
+        async with await client.get(f"{ORIGIN}/source", stream=True) as source:
+            assert mock.clock.now == 2
+            await client.post(ORIGIN + "/", data=source.stream())
+        assert (mock.calls[-1].content, mock.clock.now) == (b"onetwo", 5)
+
+
+async def test_several_mocks_in_one_loop() -> None:
+    mocks = [MockDispatch(latency=2), MockDispatch(latency=3)]
+    async with anyio.create_task_group() as group:
+        for mock in mocks:
+            mock.get("/")
+
+            async def call(mock: MockDispatch = mock) -> None:
+                async with http3.AsyncClient(dispatch=mock, timeout=None) as client:
+                    for _ in range(5):
+                        await client.get(ORIGIN + "/")
+
+            group.start_soon(call)
+    assert [mock.clock.now for mock in mocks] == [10, 15]
 
 
 async def test_deadlines_awaited() -> None:

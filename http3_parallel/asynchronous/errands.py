@@ -44,6 +44,7 @@ class Errand(typing.Generic[_T]):
         "_event",
         "_function",
         "_give_up",
+        "_is_held",
         "_loop",
         "_result",
         "_tell",
@@ -66,8 +67,9 @@ class Errand(typing.Generic[_T]):
         self._context = contextvars.copy_context()
         self._event = anyio.Event()
         self._tell: Callable[[], object] = self._event.set
+        self._is_held = clock is not None and holds
         if clock is not None and holds:
-            self._clock, self._tell = None, clock.holding(self._tell)
+            self._tell = clock.holding(self._tell)
         self._begun = self._abandoned = False
         self._result: _T | None = None
         #: Whether there was no thread for it.
@@ -95,8 +97,8 @@ class Errand(typing.Generic[_T]):
         self._end()
 
     def _end(self) -> None:
-        clock = self._clock
-        self._loop.call_soon(self._tell if clock is None else clock.holding(self._tell))
+        clock, tell = self._clock, self._tell
+        self._loop.call_soon(tell if clock is None or self._is_held else clock.holding(tell))
         if self._abandoned and self._give_up is not None:
             guarded(self._give_up)
 
@@ -104,7 +106,10 @@ class Errand(typing.Generic[_T]):
 
     async def wait(self) -> _T:
         try:
-            await self._event.wait()
+            if self._clock is None:
+                await self._event.wait()
+            else:
+                await self._clock.wait_async(self._event, self._loop, None)
         except BaseException:
             self._abandoned = True
             if self._begun and self._give_up is not None:

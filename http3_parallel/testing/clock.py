@@ -84,15 +84,13 @@ class _Wait:
         self.expired: bool = False
         self.is_over: bool = False
 
-    @property
-    def is_callers(self) -> bool:
-        return self.workers is None or self.workers.for_callers
-
 
 class _Alarm(typing.NamedTuple):
     """An end of a wait, or a deadline, in the order in which they come."""
 
+    #: Exactly, and as far as it counts.
     when: float
+    moment: float
     order: float
     number: int
     wait: _Wait | None
@@ -101,7 +99,7 @@ class _Alarm(typing.NamedTuple):
 
     def __lt__(self, other: typing.Any) -> bool:
         # Not by the rest, which has no order.
-        return (self.when, self.order, self.number) < (other.when, other.order, other.number)
+        return (self.moment, self.order, self.number) < (other.moment, other.order, other.number)
 
     @property
     def is_void(self) -> bool:
@@ -154,8 +152,8 @@ class VirtualClock:
 
     @property
     def now(self) -> float:
-        """Seconds since the beginning."""
-        return self._now
+        """Seconds since the beginning, to the microsecond."""
+        return round(self._now, _DECIMALS)
 
     def advance(self, seconds: float) -> None:
         """
@@ -231,8 +229,10 @@ class VirtualClock:
         with self._lock:
             self._push(timer.when - self._origin, -_NEVER, None, timer, workers)
 
-    def waiting_of(self, order: float, abort: Abort, workers: Workers | None = None) -> Waiting:
-        waiting = _OfRequest(self, order)
+    def waiting_of(
+        self, order: float, abort: Abort, tag: object, workers: Workers | None = None
+    ) -> Waiting:
+        waiting = _OfRequest(self, order, tag)
         with self._lock:
             self._happened += 1
             if workers is not None:
@@ -272,7 +272,7 @@ class VirtualClock:
                 self._push(self._now + max(0.0, timeout), order, wait, None, None)
             self._waits.add(wait)
             thread = wait.thread
-            if thread is not None and wait.is_callers:
+            if thread is not None and wait.workers is None:
                 self._passed_over.discard(thread)
                 if wait.block is not None:
                     self._add_filler(typing.cast(Fillable, wait.block), thread)
@@ -302,7 +302,7 @@ class VirtualClock:
         workers: Workers | None,
     ) -> None:
         number = next(self._numbers)
-        alarm = _Alarm(round(when, _DECIMALS), order, number, wait, timer, workers)
+        alarm = _Alarm(when, round(when, _DECIMALS), order, number, wait, timer, workers)
         heapq.heappush(self._alarms, alarm)
         if len(self._alarms) >= self._sweep_at:
             # Most requests end long before their deadline.
@@ -357,9 +357,9 @@ class VirtualClock:
         for wait in self._waits:
             if wait.expired or wait.is_set():
                 return "somebody has been woken"
-            if wait.workers is None or wait.workers not in self._jobs or wait.is_callers:
+            if wait.workers is None or wait.workers not in self._jobs:
                 callers += 1
-            if wait.workers is not None:
+            else:
                 waiting[wait.workers] = waiting.get(wait.workers, 0) + 1
         for workers, jobs in self._jobs.items():
             there = waiting.get(workers, 0)
@@ -478,11 +478,12 @@ def _asker(signal: Signal) -> typing.Callable[[], bool]:
 class _OfRequest:
     """What one request waits by: its place among those that wait for the same moment."""
 
-    __slots__ = ("__weakref__", "_clock", "_order")
+    __slots__ = ("__weakref__", "_clock", "_order", "tag")
 
-    def __init__(self, clock: VirtualClock, order: float) -> None:
+    def __init__(self, clock: VirtualClock, order: float, tag: object) -> None:
         self._clock = clock
         self._order = order
+        self.tag: object = tag
 
     def wait(self, signal: Signal, timeout: float | None) -> bool:
         return self._clock.wait(signal, timeout, self._order)

@@ -8,6 +8,8 @@ import difflib
 import fnmatch
 import json as jsonlib
 import re
+import socket
+import ssl
 import threading
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,7 +19,18 @@ from ..aborting import Abort, Signal
 from ..config import check_count
 from ..dispatch import Context, Dispatcher
 from ..dispatch.base import replacements
-from ..exceptions import HTTPError, ReadTimeout, ResponseClosed, StreamError
+from ..exceptions import (
+    CertificateError,
+    ConnectError,
+    HTTPError,
+    IncompleteRead,
+    NameResolutionError,
+    ReadError,
+    ReadTimeout,
+    ResponseClosed,
+    StreamError,
+    TLSError,
+)
 from ..models import URL, Headers, HeaderTypes, QueryParams, Request, Response
 from .clock import VirtualClock
 
@@ -51,6 +64,8 @@ class Call(typing.NamedTuple):
     route: Route | None
     #: When it came, in seconds of the clock.
     at: float
+    #: What it was submitted with as ``tag=``.
+    tag: typing.Any = None
 
     @property
     def json(self) -> typing.Any:
@@ -62,14 +77,16 @@ class Reply:
     """
     What a route answers with.
 
-    * `status_code`, `headers`: of the response.
+    * `status_code`, `headers`: of the response. A Content-Length above what the body has breaks
+      that off at its end: `IncompleteRead`.
     * `content`: its body: bytes, text, or an iterable of pieces. A number among these is a pause,
       in seconds; an exception breaks the body off there.
     * `json`: in place of `content`: what the body says in JSON.
     * `latency`: seconds until the response begins. Above the read timeout of the request, that is
       what it meets.
     * `error`: in place of a response: an exception, a class of exceptions, or a function that makes
-      one from the request. It is raised after `latency`.
+      one from the request. It is raised after `latency`; an `OSError` as what the network makes of
+      it: `ConnectionRefusedError` as a `ConnectError`, say.
     * `hangs`: it never answers: the request ends by its timeouts, its deadline, or when it is
       cancelled.
     * `handler`: in place of all others but `latency`: a function that makes the `Response` from the
@@ -484,11 +501,11 @@ class MockDispatch(Dispatcher):
         headers = Headers(reply.headers)
         if request.method == "HEAD" or reply.status_code in (204, 304):
             body: bytes | _Body = b""
-        elif reply.is_whole:
+        elif reply.is_whole and "content-length" not in headers:
             body = reply.content
-            headers.setdefault("content-length", str(len(body)))
+            headers["content-length"] = str(len(body))
         else:
-            body = _Body(reply.pieces, request, context)
+            body = _Body(reply.pieces, request, context, _length_of(headers))
         return Response(
             reply.status_code,
             protocol="HTTP/1.1",
@@ -506,7 +523,8 @@ class MockDispatch(Dispatcher):
             matching = [route for route in candidates if route.matches(request, content)]
         with self._lock:
             route = next((route for route in matching if not route.is_exhausted), None)
-            call = Call(request, content, route, self.clock.now)
+            tag = getattr(context.abort.clock, "tag", None)
+            call = Call(request, content, route, self.clock.now, tag)
             self._calls.append((self.clock.now, _submitted(context), call))
             if route is None:
                 return None, None
@@ -539,8 +557,12 @@ class MockDispatch(Dispatcher):
 class _Body:
     """An iterator over the pieces of a scripted body, as time passes."""
 
-    def __init__(self, pieces: list[Piece], request: Request, context: Context) -> None:
+    def __init__(
+        self, pieces: list[Piece], request: Request, context: Context, length: int | None
+    ) -> None:
         self._pieces = iter(pieces)
+        #: Bytes still to come, by the Content-Length.
+        self._missing = length
         self._request = request
         self._context = context
 
@@ -551,13 +573,25 @@ class _Body:
         self._context.abort.check()
         for piece in self._pieces:
             if isinstance(piece, (bytes, str)):
-                if piece:
-                    return _encoded(piece)
+                data = self._counted(_encoded(piece))
+                if data:
+                    return data
             elif isinstance(piece, (int, float)):
                 _wait(piece, self._request, self._context)
             else:
                 raise _made(piece, self._request)
+        if self._missing:
+            raise IncompleteRead(
+                f"the body ended {self._missing} bytes short of its Content-Length",
+                request=self._request,
+            )
         raise StopIteration
+
+    def _counted(self, data: bytes) -> bytes:
+        if self._missing is not None:
+            data = data[: self._missing]
+            self._missing -= len(data)
+        return data
 
     def wake(self) -> None:
         """Another thread closes the response while this one waits."""
@@ -597,14 +631,41 @@ def _wait(seconds: float | None, request: Request, context: Context) -> None:
 
 def _made(failure: Failure, request: Request) -> BaseException:
     if isinstance(failure, BaseException):
-        error: BaseException = copy.copy(failure)  # of each request its own
-        error.__traceback__ = None
-        return error
-    if isinstance(failure, type):
-        made: BaseException = failure(f"scripted: {failure.__name__}")
+        made: BaseException = copy.copy(failure)  # of each request its own
+        made.__traceback__ = None
+    elif isinstance(failure, type):
+        made = failure(f"scripted: {failure.__name__}")
     else:
         made = failure(request)
-    return made
+    if not isinstance(made, BaseException):
+        raise TypeError(f"error= makes an exception, not {made!r}")
+    return made if isinstance(made, HTTPError) else _translated(made, request)
+
+
+#: The first that fits: as the border to the network does it.
+_OF_THE_SYSTEM: tuple[tuple[type[OSError], type[HTTPError]], ...] = (
+    (ssl.SSLCertVerificationError, CertificateError),
+    (ssl.SSLError, TLSError),
+    (socket.gaierror, NameResolutionError),
+    (ConnectionRefusedError, ConnectError),
+    (ConnectionError, ReadError),
+    (TimeoutError, ReadTimeout),
+    (OSError, ConnectError),
+)
+
+
+def _translated(error: BaseException, request: Request) -> BaseException:
+    for theirs, ours in _OF_THE_SYSTEM:
+        if isinstance(error, theirs):
+            made = ours(str(error) or type(error).__name__, request=request)
+            made.__cause__ = error
+            return made
+    return error
+
+
+def _length_of(headers: Headers) -> int | None:
+    value = headers.get("content-length")
+    return int(value) if value is not None and value.isdecimal() else None
 
 
 def _without_query(url: URLPattern) -> URLPattern:
