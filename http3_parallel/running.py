@@ -63,7 +63,7 @@ class Engine(typing.Protocol):
 class Runner:
     """The block's stake in one worker: runs its requests there, one after the other."""
 
-    __slots__ = ("_block",)
+    __slots__ = ("__weakref__", "_block")
 
     def __init__(self, block: Running) -> None:
         self._block = block

@@ -195,11 +195,11 @@ class Clock(typing.Protocol):
         `workers`, or else in the calling thread.
         """
 
-    def has_begun(self, workers: Workers) -> None:
-        """One more job is on its way, or runs."""
+    def has_begun(self, workers: Workers, job: Job) -> None:
+        """It is on its way, as long as somebody has it. May be said again before it has ended."""
 
-    def is_over(self, workers: Workers) -> None:
-        """One of them has ended."""
+    def is_over(self, job: Job) -> None:
+        """It has ended, once."""
 
 
 class Workers:
@@ -239,7 +239,7 @@ class Workers:
     def submit(self, job: Job) -> None:
         """Run `job` on a worker, in the order of submission."""
         if self.clock is not None:
-            self.clock.has_begun(self)
+            self.clock.has_begun(self, job)
         self._jobs.put(job)
         if self._stopped:
             self._refuse(RuntimeError("the workers were stopped"))
@@ -476,7 +476,7 @@ class Workers:
                 if job is not None:
                     job.refused(error)
                     if self.clock is not None:
-                        self.clock.is_over(self)
+                        self.clock.is_over(job)
         if self._stopped:
             self._jobs.put(None)
 
@@ -495,12 +495,12 @@ class Workers:
             # Who submitted meanwhile took this thread for idle.
             self.ensure()
             guarded(job)
+            if self.clock is not None:
+                self.clock.is_over(job)
             # The thread outlives the job: what the job refers to must not.
             del job
             with self._lock:
                 self._idle += 1
-            if self.clock is not None:
-                self.clock.is_over(self)
 
 
 _TIME = object()

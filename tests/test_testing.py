@@ -5,9 +5,13 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import gc
+import os
 import re
+import signal
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 import typing
@@ -407,8 +411,12 @@ def test_a_plain_call_is_waited_for_between_its_exchanges(switch_interval: None)
 
 
 def test_who_waits_for_something_else_is_passed_over(
-    mock: MockDispatch, client: http3.Client, caplog: pytest.LogCaptureFixture
+    mock: MockDispatch,
+    client: http3.Client,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("http3_parallel.testing.clock._LOOK", 0.05)
     mock.get("/*", latency=1)
 
     def other() -> None:
@@ -429,8 +437,12 @@ def test_who_waits_for_something_else_is_passed_over(
 
 
 def test_why_it_stands_still_is_told(
-    mock: MockDispatch, client: http3.Client, caplog: pytest.LogCaptureFixture
+    mock: MockDispatch,
+    client: http3.Client,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("http3_parallel.testing.clock._LOOK", 0.01)
     mock.get("/*", latency=1)
     with client.parallel() as parallel:
         futures = [parallel.get(f"{ORIGIN}/{n}").future for n in range(3)]
@@ -525,6 +537,80 @@ def test_nothing_of_what_has_ended_is_kept(mock: MockDispatch) -> None:
     assert not mock.clock._waits
     assert not mock.clock._calls
     assert not mock.clock._messages
+
+
+INTERRUPTED = """
+import random, signal, time
+import http3_parallel as http3
+from http3_parallel.testing import MockDispatch
+
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+mock = MockDispatch(latency=2)
+mock.get("/*")
+client = http3.Client(dispatch=mock)
+interrupts, slowest = 0, 0.0
+while interrupts < 400:
+    left = None
+    try:
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0002, 0.006))
+        with client.parallel(max_workers=8) as parallel:
+            try:
+                for n in range(20):
+                    parallel.get(f"https://example.com/{n}", deadline=100)
+                for pending in parallel:
+                    pending.get_response()
+            finally:
+                left = time.monotonic()
+    except KeyboardInterrupt:
+        interrupts += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    if left is not None:
+        slowest = max(slowest, time.monotonic() - left)
+with client.parallel() as parallel:
+    assert parallel.get("https://example.com/").get_response().status_code == 200
+client.close()
+print("ended" if slowest < 2.5 else slowest)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="it is not interrupted at random")
+def test_an_interrupt_at_any_moment_leaves_the_clock_as_it_should_be() -> None:
+    """Nothing is locked, nobody waited for: with half of what leaving a block allows."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=5 * PATIENCE,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "ended\n"), done.stderr[-2000:]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_begins_anew(mock: MockDispatch, client: http3.Client) -> None:
+    mock.get("/*", latency=2)
+    with client.parallel() as parallel:
+        handles = [parallel.get(f"{ORIGIN}/{n}") for n in range(3)]
+        handles[0].get_response()
+        handles += [parallel.get(f"{ORIGIN}/{n}") for n in range(3)]
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                signal.alarm(int(PATIENCE))
+                with client.parallel() as another:
+                    codes = [another.get(f"{ORIGIN}/{n}").get_response() for n in range(2)]
+                if [code.status_code for code in codes] == [200, 200] and mock.clock.now == 6:
+                    status = 0
+            finally:
+                os._exit(status)
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert [handle.get_response().status_code for handle in handles] == [200] * 6
+        assert mock.clock.now == 4
 
 
 @pytest.mark.parametrize("seconds", [-1, float("nan")])

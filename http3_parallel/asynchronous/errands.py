@@ -36,6 +36,7 @@ class Errand(typing.Generic[_T]):
     """
 
     __slots__ = (
+        "__weakref__",
         "_abandoned",
         "_begun",
         "_clock",

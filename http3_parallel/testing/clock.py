@@ -24,7 +24,8 @@ A thread that has submitted requests, and waits for something that this clock kn
 another thread, say), would hold it for ever: after some time in which nothing happens, it is passed
 over, with a warning in the log. What else has the clock stand still for long is logged, too.
 
-Nobody waits in the lock, and nobody else's code runs under it.
+Nobody waits in the lock, and nobody else's code runs under it. What is going on is known by objects
+that whoever is at it has, and by nothing that would stay if a KeyboardInterrupt came between.
 """
 
 from __future__ import annotations
@@ -32,13 +33,14 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import os
 import threading
 import time
 import typing
 import weakref
 
 from ..aborting import Abort, Signal, Waiting
-from ..workers import Fillable, LoopOfCaller, Timer, Workers
+from ..workers import Fillable, Job, LoopOfCaller, Registry, Timer, Workers
 
 __all__ = ["VirtualClock"]
 
@@ -61,7 +63,17 @@ _NEVER = float("inf")
 class _Wait:
     """Somebody waits."""
 
-    __slots__ = ("block", "expired", "is_over", "is_set", "loop", "set", "thread", "workers")
+    __slots__ = (
+        "__weakref__",
+        "block",
+        "expired",
+        "is_over",
+        "is_set",
+        "loop",
+        "set",
+        "thread",
+        "workers",
+    )
 
     def __init__(
         self,
@@ -93,7 +105,7 @@ class _Alarm(typing.NamedTuple):
     moment: float
     order: float
     number: int
-    wait: _Wait | None
+    wait: weakref.ref[_Wait] | None
     timer: Timer | None
     workers: Workers | None
 
@@ -105,8 +117,8 @@ class _Alarm(typing.NamedTuple):
     def is_void(self) -> bool:
         if self.timer is not None:
             return self.timer.cancelled
-        assert self.wait is not None
-        return self.wait.is_over or self.wait.is_set()
+        wait = None if self.wait is None else self.wait()
+        return wait is None or wait.is_over or wait.is_set()
 
 
 class VirtualClock:
@@ -122,14 +134,21 @@ class VirtualClock:
         # Deadlines are compared with `time.monotonic` by those who do not know this clock.
         self._origin = time.monotonic()
         self._now = 0.0
+        self._begin_anew()
+        _clocks.add(self)
+
+    def _begin_anew(self) -> None:
+        """Nothing is going on. Also in a forked child, which has none of its parent's threads."""
         # Reentrant, for a signal handler that ends a block.
         self._lock = threading.RLock()
-        self._waits: set[_Wait] = set()
+        self._all_waits: Registry[_Wait] = Registry()
         self._alarms: list[_Alarm] = []
         self._sweep_at = 64
         self._numbers = itertools.count()
         #: Jobs on their way or running.
-        self._jobs: weakref.WeakKeyDictionary[Workers, int] = weakref.WeakKeyDictionary()
+        self._jobs: weakref.WeakKeyDictionary[Job, tuple[Workers, int]] = (
+            weakref.WeakKeyDictionary()
+        )
         #: Requests that have begun, with their workers.
         self._requests: weakref.WeakKeyDictionary[Abort, Workers] = weakref.WeakKeyDictionary()
         #: And those that callers make themselves.
@@ -142,10 +161,9 @@ class VirtualClock:
         )
         #: Those of them that are not waited for, until they do something.
         self._passed_over: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
-        #: What event loops are about to be told. Gone with a loop that ends before.
+        #: What event loops are about to be told, and deadlines that are about to be kept. Gone with
+        #: a loop that ends before.
         self._messages: weakref.WeakSet[_Message] = weakref.WeakSet()
-        # Deadlines that are being kept at this moment.
-        self._firing = 0
         # Counts all that happens, and tells what was told about the clock's standing still.
         self._happened = 0
         self._told_at = -1
@@ -252,15 +270,18 @@ class VirtualClock:
         if others:
             self._poke()
 
-    def has_begun(self, workers: Workers) -> None:
+    def has_begun(self, workers: Workers, job: Job) -> None:
         with self._lock:
             self._happened += 1
-            self._jobs[workers] = self._jobs.get(workers, 0) + 1
+            _, before = self._jobs.get(job, (workers, 0))
+            self._jobs[job] = workers, before + 1
 
-    def is_over(self, workers: Workers) -> None:
+    def is_over(self, job: Job) -> None:
         with self._lock:
             self._happened += 1
-            self._jobs[workers] -= 1
+            workers, before = self._jobs.pop(job, (None, 0))
+            if workers is not None and before > 1:
+                self._jobs[job] = workers, before - 1
         self._poke()
 
     # Time.
@@ -269,8 +290,9 @@ class VirtualClock:
         with self._lock:
             self._happened += 1
             if timeout is not None:
-                self._push(self._now + max(0.0, timeout), order, wait, None, None)
-            self._waits.add(wait)
+                when = self._now + max(0.0, timeout)
+                self._push(when, order, weakref.ref(wait), None, None)
+            self._all_waits.add(wait)
             thread = wait.thread
             if thread is not None and wait.workers is None:
                 self._passed_over.discard(thread)
@@ -278,13 +300,16 @@ class VirtualClock:
                     self._add_filler(typing.cast(Fillable, wait.block), thread)
 
     def _end(self, wait: _Wait) -> None:
+        wait.is_over = True  # first, and alone: a KeyboardInterrupt may come before the rest
         with self._lock:
             self._happened += 1
-            wait.is_over = True
-            self._waits.discard(wait)
             others = bool(self._waits)
         if others:  # it may be that nothing else happens here
             self._poke()
+
+    @property
+    def _waits(self) -> list[_Wait]:
+        return [wait for wait in self._all_waits.alive() if not wait.is_over]
 
     def _add_filler(self, block: Fillable, thread: threading.Thread) -> None:
         self._passed_over.discard(thread)
@@ -297,7 +322,7 @@ class VirtualClock:
         self,
         when: float,
         order: float,
-        wait: _Wait | None,
+        wait: weakref.ref[_Wait] | None,
         timer: Timer | None,
         workers: Workers | None,
     ) -> None:
@@ -312,8 +337,9 @@ class VirtualClock:
 
     def _poke(self) -> None:
         """Something has changed: let time pass, if nothing else can happen."""
-        with self._lock:
-            loops = {wait.loop for wait in self._waits if wait.loop is not None}
+        # Without the lock. (And no loop stands in a block that has it, not even a comprehension:
+        # CPython 3.13.0 does not leave it where an interrupt strikes as the loop jumps back.)
+        loops = {wait.loop for wait in self._waits if wait.loop is not None}
         if not loops:
             self._advance()
         for loop in loops:
@@ -329,39 +355,33 @@ class VirtualClock:
                 return
             self._happened += 1
             self._now = max(self._now, alarm.when)
-            if alarm.wait is not None:
-                alarm.wait.expired = True
-                alarm.wait.set()
+            wait = None if alarm.wait is None else alarm.wait()
+            if wait is not None:
+                wait.expired = True
+                wait.set()
                 return
-            self._firing += 1
-        timer, workers = alarm.timer, alarm.workers
-        assert timer is not None
-        assert workers is not None
-
-        def fire() -> None:
-            try:
-                timer.fire()
-            finally:
-                with self._lock:
-                    self._firing -= 1
-                self._poke()
-
-        workers.call_soon(fire)
+            if alarm.timer is None or alarm.workers is None:
+                return
+            fire = self.holding(alarm.timer.fire)
+        alarm.workers.call_soon(fire)
 
     def _what_holds(self) -> str | None:
         """Why no time may pass now, for a message; None if it may. Under the lock."""
-        if self._firing or self._messages:
+        if self._messages:
             return "something is being told"
         callers = 0
         waiting: dict[Workers, int] = {}
+        all_jobs: dict[Workers, int] = {}
+        for workers, count in list(self._jobs.values()):
+            all_jobs[workers] = all_jobs.get(workers, 0) + count
         for wait in self._waits:
             if wait.expired or wait.is_set():
                 return "somebody has been woken"
-            if wait.workers is None or wait.workers not in self._jobs:
+            if wait.workers is None or wait.workers not in all_jobs:
                 callers += 1
             else:
                 waiting[wait.workers] = waiting.get(wait.workers, 0) + 1
-        for workers, jobs in self._jobs.items():
+        for workers, jobs in all_jobs.items():
             there = waiting.get(workers, 0)
             if there < workers.max_workers and there < jobs:
                 busy = jobs - there - self._count_abandoned(workers)
@@ -443,6 +463,19 @@ class VirtualClock:
         for thread in threads:
             self._passed_over.discard(thread)
         return False
+
+
+#: For a forked child.
+_clocks: weakref.WeakSet[VirtualClock] = weakref.WeakSet()
+
+
+def _begin_all_anew() -> None:
+    for clock in list(_clocks):
+        clock._begin_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_all_anew)
 
 
 class _Looks:

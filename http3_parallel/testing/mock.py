@@ -7,11 +7,13 @@ import copy
 import difflib
 import fnmatch
 import json as jsonlib
+import os
 import re
 import socket
 import ssl
 import threading
 import typing
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 
@@ -345,6 +347,7 @@ class MockDispatch(Dispatcher):
         self._clock = self.clock
         self._latency = latency
         self._lock = threading.Lock()
+        _mocks.add(self)
         self._routes: list[Route] = []
         self._calls: list[tuple[float, float, Call]] = []
 
@@ -517,10 +520,11 @@ class MockDispatch(Dispatcher):
     def _note(self, request: Request, context: Context) -> tuple[Route | None, Reply | None]:
         content = request.content
         with self._lock:
-            candidates = [route for route in self._routes if not route.is_exhausted]
+            routes = self._routes.copy()
+        candidates = [route for route in routes if not route.is_exhausted]
         # Without the lock: functions of the user's look at the request.
         with context.abort.user_code():
-            matching = [route for route in candidates if route.matches(request, content)]
+            matching = _matching(candidates, request, content)
         with self._lock:
             route = next((route for route in matching if not route.is_exhausted), None)
             tag = getattr(context.abort.clock, "tag", None)
@@ -552,6 +556,19 @@ class MockDispatch(Dispatcher):
         more = len(nearest) - len(named)
         lines = [text, "the routes are, the nearest first:", *named]
         return "\n".join([*lines, *([f"  and {more} more"] if more else [])])
+
+
+#: For a forked child, in which a thread that is not there may have the lock.
+_mocks: weakref.WeakSet[MockDispatch] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    for mock in list(_mocks):
+        mock._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 class _Body:
@@ -598,6 +615,10 @@ class _Body:
         self._context.abort.abort(
             lambda: ResponseClosed("the response was closed while its body was being read")
         )
+
+
+def _matching(routes: list[Route], request: Request, content: bytes) -> list[Route]:
+    return [route for route in routes if route.matches(request, content)]
 
 
 def _with_content(request: Request, abort: Abort) -> Request:
