@@ -1127,6 +1127,21 @@ async def test_a_body_that_takes_real_time_has_no_time_pass() -> None:
         assert (mock.calls[-1].content, mock.clock.now) == (b"onetwo", 5)
 
 
+async def test_a_loop_does_not_wait_for_itself() -> None:
+    mock = MockDispatch(latency=5)
+    mock.get("/")
+    async with http3.AsyncClient(dispatch=mock, timeout=None) as client:
+        async with client.parallel() as parallel:
+            pending = parallel.get(ORIGIN + "/")
+            with pytest.raises(RuntimeError, match="wait for itself"):
+                mock.advance(1)
+            with pytest.raises(http3.WaitTimeout):
+                await parallel.next_response(timeout=1)
+            assert (mock.clock.now, pending.done()) == (1, False)
+            assert (await parallel.next_response()).status_code == 200
+    assert mock.clock.now == 5
+
+
 async def test_several_mocks_in_one_loop() -> None:
     mocks = [MockDispatch(latency=2), MockDispatch(latency=3)]
     async with anyio.create_task_group() as group:

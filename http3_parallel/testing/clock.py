@@ -30,10 +30,13 @@ that whoever is at it has, and by nothing that would stay if a KeyboardInterrupt
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import logging
+import operator
 import os
+import sys
 import threading
 import time
 import typing
@@ -178,10 +181,16 @@ class VirtualClock:
         Have so many seconds pass, with all that happens in them. For code that does not wait for
         responses, but looks at ``done()``, say. Returns once nothing more can happen before then.
 
-        Not for code that runs in an event loop, which would wait for itself.
+        RuntimeError where an event loop is running, which would wait for itself. There, ``await
+        parallel.next_response(timeout=...)`` is as good.
         """
         if not seconds >= 0:
             raise ValueError(f"time passes forwards: not by {seconds!r} s")
+        if _is_in_event_loop():
+            raise RuntimeError(
+                "advance() would have the event loop of this thread wait for itself: wait for a "
+                "response there, with a timeout, say"
+            )
         # As a caller who waits for that long.
         self.wait(Signal(), seconds)
 
@@ -502,6 +511,16 @@ class _Message:
             with self._clock._lock:
                 self._clock._messages.discard(self)
             self._clock._poke()
+
+
+def _is_in_event_loop() -> bool:
+    # By those that are loaded: nobody else's loop is running.
+    for module, ask in (("asyncio", "get_running_loop"), ("trio", "lowlevel.current_trio_token")):
+        if module in sys.modules:
+            with contextlib.suppress(RuntimeError):
+                operator.attrgetter(ask)(sys.modules[module])()
+                return True
+    return False
 
 
 def _asker(signal: Signal) -> typing.Callable[[], bool]:
