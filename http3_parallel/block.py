@@ -193,10 +193,10 @@ class Block(Running):
         if self._closed or self._expired:
             return False
         assert handle._place is not None
-        handle._tally = self._counts.submit(handle._request)
         self._pending.add(handle)
         self._line.add(handle._place)
         handle._completions.add(handle)
+        handle._tally = self._counts.submit(handle._request)
         return True
 
     def _settle(self, handle: PendingResponse, entered: bool) -> None:

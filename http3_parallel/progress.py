@@ -110,9 +110,10 @@ def _with_rich(
             Size(),
             bars.TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         )
-        progress.start()
-    task = progress.add_task(description, total=watched.total)
     try:
+        if own:
+            progress.start()
+        task = progress.add_task(description, total=watched.total)
         for handle in watched.source:
             watched.handed_out += 1
             progress.update(task, completed=watched.handed_out, total=watched.total)
@@ -147,9 +148,10 @@ def tqdm(
 def _with_tqdm(
     watched: _Watched, options: dict[str, typing.Any], bar_class: typing.Any
 ) -> typing.Iterator[PendingResponse]:
-    bar = bar_class(total=watched.total, **options)
+    bar = None
     look_at = 0.0
     try:
+        bar = bar_class(total=watched.total, **options)
         for handle in watched.source:
             watched.handed_out += 1
             if time.monotonic() >= look_at:
@@ -159,8 +161,10 @@ def _with_tqdm(
             yield handle
             del handle
         _tell(bar, watched)
+        bar.total = watched.handed_out
     finally:
-        bar.close()
+        if bar is not None:
+            bar.close()
         watched.source.close()
 
 

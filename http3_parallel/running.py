@@ -117,8 +117,6 @@ class Running:
         self._streams: dict[Abort, weakref.ref[Response]] = {}
         self._runners: set[Runner] = set()
         self._counts = Counts()
-        #: Those of `_streams`, for as long as their bytes are not counted.
-        self._uncounted: dict[Abort, Tally | None] = {}
         self._drained: list[Signal] = []
         # Workers whose request has ended, and who are at the callbacks of its future.
         self._calling_back: set[PendingResponse] = set()
@@ -244,16 +242,15 @@ class Running:
     def _keep_stream(self, handle: PendingResponse, abort: Abort, response: Response) -> None:
         """The block goes on to answer for a body that is delivered unread."""
         forget, timer = self._streams.pop, None
-        uncounted, counts = self._uncounted, self._counts
-        uncounted[abort] = handle._tally
+        has_closed = self._counts.has_closed
+        self._counts.streams[abort] = handle._tally
         if handle._expires is not None and handle._expires != self.expires:
             timer = self._workers.schedule(handle._expires, Expiry(abort, handle._deadline))
         call_soon, pid = self._workers.call_soon, self.pid
 
         def closed() -> None:
             forget(abort, None)
-            if abort in uncounted:  # it may be called again
-                counts.has_closed(uncounted.pop(abort, None), abort.received)
+            has_closed(abort)
             if timer is not None:
                 timer.cancel()
 
@@ -289,8 +286,6 @@ class Running:
                 running.append(
                     _Counted(handle._tally, abort.received, began, handle._request, handle.tag)
                 )
-        for abort, tally in self._uncounted.copy().items():
-            running.append(_Counted(tally, abort.received, None, None, None))
         return self._counts.read(running)
 
     # Ending, from wherever.

@@ -11,6 +11,7 @@ import collections
 import time
 import typing
 
+from .aborting import Abort
 from .models import Request
 
 __all__ = ["Counts", "HostStats", "InFlight", "Running", "Stats", "Tally"]
@@ -108,12 +109,12 @@ class Tally:
 
 
 class Running(typing.NamedTuple):
-    """What a worker is at, or has delivered as a stream that is still being read."""
+    """What a worker is at."""
 
     tally: Tally | None
     #: Bytes of its bodies so far.
     received: int
-    #: When the worker took it up, by `time.perf_counter`; None for a stream, or if it has ended.
+    #: When the worker took it up, by `time.perf_counter`; None if it has ended.
     began: float | None
     request: Request | None
     tag: typing.Any
@@ -125,18 +126,21 @@ _Origin = tuple[typing.Optional[str], ...]
 class Counts:
     """All of a block's. Changed under its lock, but for `has_closed`."""
 
-    __slots__ = ("_closed", "_room", "hosts", "total")
+    __slots__ = ("_closed", "_room", "hosts", "streams", "total")
 
     def __init__(self) -> None:
         self._room = _MAX_HOSTS
         self.total: Tally = Tally()
         #: By scheme, host and port.
         self.hosts: dict[_Origin, Tally] = {}
-        #: What streams came to that were closed since somebody looked.
-        self._closed: collections.deque[tuple[Tally | None, int]] = collections.deque()
+        #: Streams that are open, by their aborts: their bytes are not counted yet.
+        self.streams: dict[Abort, Tally | None] = {}
+        # Those that were closed since somebody counted. One may be in both for a moment.
+        self._closed: collections.deque[tuple[Abort, Tally | None, int]] = collections.deque()
 
     def submit(self, request: Request | None) -> Tally | None:
         """One more. Returns the tally of its host."""
+        self._count_closed()
         self.total.submitted += 1
         if request is None:
             return None
@@ -162,16 +166,22 @@ class Counts:
         # Not again for each new one, however many are pending.
         self._room = max(_MAX_HOSTS, 2 * len(self.hosts))
 
-    def has_closed(self, tally: Tally | None, received: int) -> None:
-        """A stream has come to its end, with so many bytes. Takes no lock: finalizers call it."""
-        self._closed.append((tally, received))
+    def has_closed(self, abort: Abort) -> None:
+        """A stream has come to its end. Takes no lock: finalizers call it. May be repeated."""
+        if abort in self.streams:
+            self._closed.append((abort, self.streams[abort], abort.received))
+            self.streams.pop(abort, None)
 
     def add_bytes(self, tally: Tally | None, received: int) -> None:
+        self._count_closed()
         self.total.bytes += received
         if tally is not None:
             tally.bytes += received
-        while self._closed:
-            tally, received = self._closed.popleft()
+
+    def _count_closed(self) -> None:
+        # Not those that are just on their way here.
+        while self._closed and self._closed[0][0] not in self.streams:
+            _, tally, received = self._closed.popleft()
             self.total.bytes += received
             if tally is not None:
                 tally.bytes += received
@@ -182,8 +192,10 @@ class Counts:
         for one in running:
             in_flight[one.tally] += one.began is not None
             arriving[one.tally] += one.received
-        closed = list(self._closed)
-        for tally, received in closed:
+        # First those that are open, for they may be closed meanwhile; then each is there once.
+        streams = {abort: (tally, abort.received) for abort, tally in self.streams.copy().items()}
+        streams.update((abort, (tally, received)) for abort, tally, received in list(self._closed))
+        for tally, received in streams.values():
             arriving[tally] += received
         by_name: dict[str, HostStats] = {}
         for (scheme, host, port), tally in self.hosts.copy().items():

@@ -104,6 +104,21 @@ def test_what_the_loop_raises_comes_out(bar: Bar) -> None:
                 list(bar(waiting.as_completed(timeout=0.01)))
 
 
+def test_a_bar_that_cannot_be_made_ends_what_the_map_began() -> None:
+    with http3.parallel(dispatch=ScriptedDispatch()) as parallel:
+        handles = parallel.map(URLS)
+        with pytest.raises(Exception, match="nonsense"):
+            next(progress.tqdm(handles, file=io.StringIO(), nonsense=1))
+        assert list(handles) == []
+
+
+def test_a_wrong_total_is_put_right() -> None:
+    output = io.StringIO()
+    with http3.parallel(dispatch=InstantDispatch()) as parallel:
+        list(progress.tqdm(parallel.map(url for url in URLS), total=50, file=output))
+    assert "10/10" in output.getvalue().rstrip("\n").split("\r")[-1]
+
+
 @both
 @pytest.mark.parametrize("handles", [URLS, None, "x", iter([])])
 def test_only_handles_of_a_block_will_do(bar: Bar, handles: typing.Any) -> None:

@@ -166,6 +166,36 @@ def test_a_stream_counts_once_however_it_ends(server: Site, ending: str) -> None
     assert parallel.stats.bytes == got
 
 
+def test_streams_leave_nothing_behind(server: Site) -> None:
+    server.answer("/", b"z" * 20_000)
+    with http3.parallel() as parallel:
+        for pending in parallel.map([server.url + "/"] * 200, stream=True):
+            assert len(pending.get_response().read()) == 20_000
+            assert len(parallel._block._counts._closed) <= 2 * 64
+        assert parallel.stats.bytes == 200 * 20_000
+
+
+def test_bytes_never_go_down(server: Site, switch_interval: None) -> None:
+    server.answer("/", b"z" * 100_000)
+    seen = [0]
+    over = threading.Event()
+    with http3.parallel(max_workers=4) as parallel:
+
+        def look() -> None:
+            while not over.is_set():
+                seen.append(parallel.stats.bytes)
+
+        looker = threading.Thread(target=look)
+        looker.start()
+        try:
+            for pending in parallel.map([server.url + "/"] * 100, stream=True):
+                pending.get_response().read()
+        finally:
+            over.set()
+            looker.join(PATIENCE)
+    assert seen == sorted(seen)
+
+
 def test_bytes_of_other_dispatchers_are_counted_too() -> None:
     def app(environ: typing.Any, start_response: typing.Any) -> list[bytes]:
         start_response("200 OK", [("Content-Type", "text/plain")])

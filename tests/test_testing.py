@@ -647,6 +647,13 @@ def test_a_clock_begins_at_0() -> None:
         ("/a?b=1", "https://example.org/a?b=1", True),
         ("/a/*", "https://example.org/a/b/c?d=e", True),
         ("/a/*", "https://example.org/b/a/", False),
+        ("/ü b", "https://example.org/ü b", True),
+        ("/ü/*", "https://example.org/ü/c", True),
+        ("*", "https://example.org/a?b", True),
+        ("https://*", "https://example.org/a?b", True),
+        ("*://example.com/*", "http://example.com/a", True),
+        ("https://EXAMPLE.com/*", "https://example.com/x", True),
+        ("https://EXAMPLE.com", "https://example.com/", True),
         ("https://*.example.com/*", "https://www.example.com/x?y=z", True),
         ("https://example.com/a?x=*", "https://example.com/a?x=1", True),
         (re.compile(r"https://example\.com/\d+"), "https://example.com/12", True),
@@ -681,6 +688,39 @@ def test_a_route_may_look_at_all_of_the_request(mock: MockDispatch, client: http
     for url, params in (("/", {}), ("/", {"q": "a b"}), ("/x", {"q": "a b", "page": "2"})):
         with pytest.raises(UnmatchedRequest):
             client.get(ORIGIN + url, params=params)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "https://example.com/users/1",
+        "https://EXAMPLE.com:443/users/1",
+        "https://example.com/users/*",
+        "/users/1",
+        "/users/*",
+        "/users/1?left=out",
+    ],
+)
+def test_parameters_are_compared_apart(
+    mock: MockDispatch, client: http3.Client, pattern: str
+) -> None:
+    mock.get(pattern, params={"a": "1", "b": "x y"})
+    assert client.get("https://example.com/users/1?b=x%20y&a=1").status_code == 200
+    for url in ("https://example.com/users/1", "https://example.com/users/1?a=1&b=x"):
+        with pytest.raises(UnmatchedRequest):
+            client.get(url)
+
+
+def test_exceptions_of_any_shape_are_raised(mock: MockDispatch, client: http3.Client) -> None:
+    class Odd(Exception):
+        def __init__(self, one: str, two: str) -> None:
+            super().__init__(one)
+            self.two = two
+
+    mock.get("/odd", error=Odd("1", "2"))
+    with pytest.raises(Odd) as caught:
+        client.get(f"{ORIGIN}/odd")
+    assert (caught.value.args, caught.value.two) == (("1",), "2")
 
 
 def test_the_first_route_that_matches_answers_as_often_as_it_may(

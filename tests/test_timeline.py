@@ -16,9 +16,11 @@ import pytest
 import http3_parallel as http3
 from har_schema import HAR
 from http3_parallel.timeline import Entry, Phase, Timeline
+from http3_parallel.timeline.entries import make_entry
+from http3_parallel.timeline.records import Record
 from http3_parallel.timeline.redacting import shown_headers
 from scripted import InstantDispatch, ScriptedDispatch
-from servers import PATIENCE, Site
+from servers import PATIENCE, Peer, RawServer, Site
 
 ORIGIN = "http://example.com"
 
@@ -371,7 +373,22 @@ def test_credentials_are_left_out_unless_asked_for(server: Site, credentials: bo
         ("X-API-Key", "abc", "…"),
         ("X-Amz-Security-Token", "abc", "…"),
         ("X-Session-Id", "abc", "…"),
-        ("Location", "https://u:p@h.test/a?b=c#d", "https://…@h.test/a?…#d"),
+        ("Authorization", "abc def", "…"),
+        ("Authorization", "DIGEST username=x", "DIGEST …"),
+        ("WWW-Authenticate", "Negotiate YWJj==", "Negotiate …"),
+        ("WWW-Authenticate", 'NTLM YWJj, Basic realm="r"', 'NTLM …, Basic realm="r"'),
+        ("X-JWT", "abc", "…"),
+        ("X-CSRF", "abc", "…"),
+        ("X-Hub-HMAC", "abc", "…"),
+        ("pwd", "abc", "…"),
+        ("Location", "https://u:p@h.test/a?b=c#d", "https://…@h.test/a?…"),
+        ("Location", "//u:p/x@h.test/a", "//…@h.test/a"),
+        ("Location", "/b#access_token=abc", "/b#…"),
+        ("Operation-Location", "https://h.test/x?abc", "https://h.test/x?…"),
+        ("X-MS-Copy-Source", "https://h.test/x?abc", "https://h.test/x?…"),
+        ("X-Original-URL", "/x?abc", "/x?…"),
+        ("Destination", "https://u:p@h.test/", "https://…@h.test/"),
+        ("Link", '<https://h.test/2?abc>; rel="next"', '<https://h.test/2?…>; rel="next"'),
         ("Referer", "https://h.test/a", "https://h.test/a"),
         ("Content-Type", "text/html", "text/html"),
         ("X-Monkey", "abc", "abc"),
@@ -382,6 +399,59 @@ def test_what_is_shown_of_a_field(name: str, value: str, shown: str) -> None:
     headers = http3.Headers({name: value})
     assert [field[1] for field in shown_headers(headers, False)] == [shown]
     assert [field[1] for field in shown_headers(headers, True)] == [value]
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "https://user:hunter2@example.com/a?token=t0ken#s3cr3t",
+        http3.URL("https://user:hunter2@example.com/a?token=t0ken#s3cr3t"),
+        {"next": "https://user:hunter2@example.com/a?token=t0ken"},
+        http3.Request("GET", "https://example.com/a?token=t0ken"),
+    ],
+)
+def test_tags_that_are_urls_are_shown_like_urls(tag: typing.Any) -> None:
+    with http3.parallel(dispatch=InstantDispatch(), timeline=True) as parallel:
+        parallel.get(ORIGIN, tag=tag).get_response()
+    timeline = parallel.timeline
+    for text in (json.dumps(timeline.rows()), json.dumps(timeline.to_har()), timeline.to_html()):
+        assert [secret for secret in SECRETS if secret in text] == []
+    (row,) = timeline.rows()
+    assert "example.com/a" in row["tag"]
+    assert "t0ken" in timeline.rows(credentials=True)[0]["tag"]
+
+
+@pytest.mark.parametrize("query", ["s3cr3t", "s3cr3t=", "s3cr3t==", "a=b&s3cr3t=="])
+def test_a_query_without_names_is_no_name(query: str) -> None:
+    assert "s3cr3t" not in http3.URL(f"https://example.com/?{query}").redacted
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_body_that_breaks_is_a_failure(stream: bool) -> None:
+    def answer(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\nabc")
+
+    with RawServer(answer) as server:
+        with http3.parallel(timeline=True) as parallel:
+            pending = parallel.get(server.url, stream=stream)
+            with pytest.raises(http3.IncompleteRead):
+                pending.get_response().read()
+    (entry,) = parallel.timeline
+    assert entry.state == "failed"
+    assert entry.failure is not None
+    assert entry.failure.type == "IncompleteRead"
+    (made,) = har_of(parallel.timeline)
+    assert made["response"]["_error"].startswith("IncompleteRead: ")
+    assert made["response"]["status"] == 200
+
+
+def test_what_was_cancelled_as_it_began_is_cancelled() -> None:
+    """A worker may take it up just as it is ended."""
+    record = Record(1, "GET", "", None)
+    record.end("cancelled", None)
+    record.begin()
+    assert make_entry(record, record.submitted).state == "cancelled"
 
 
 # HAR.

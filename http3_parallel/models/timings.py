@@ -26,7 +26,7 @@ _KNOWN = frozenset(_MOMENTS)
 class Seen:
     """What a dispatcher tells of an exchange besides, where somebody wants to know."""
 
-    __slots__ = ("acquired", "connection", "reused")
+    __slots__ = ("acquired", "connection", "failure", "reused")
 
     def __init__(self) -> None:
         #: There was room for a connection: by `time.perf_counter`.
@@ -34,6 +34,8 @@ class Seen:
         #: Its ends, ``"local -> peer"``.
         self.connection: str | None = None
         self.reused: bool | None = None
+        #: What broke the body: the name of its type, and its message.
+        self.failure: tuple[str, str] | None = None
 
 
 class Timings:

@@ -172,7 +172,11 @@ class URL:
         if query is not None:
             # Without "=" it may be either, so it is taken for a value.
             pairs = [item.partition("=") for item in query.split("&")]
-            text += "?" + "&".join([f"{name}=…" if equals else "…" for name, equals, _ in pairs])
+            # Nor is a name what ends in "=": base64 does.
+            shown = [
+                f"{name}=…" if equals and value.strip("=") else "…" for name, equals, value in pairs
+            ]
+            text += "?" + "&".join(shown)
         return text
 
     def copy_with(self, **components: str | int | None) -> URL:

@@ -193,7 +193,7 @@ class Route:
         #: The calls that it was for, as in `MockDispatch.calls`.
         self.calls: list[Call] = []
         self._url = url
-        self._matches_url = _url_matcher(url)
+        self._matches_url = _url_matcher(url, params is not None)
         self._params = None if params is None else dict(params)
         self._headers = dict(match_headers or {})
         self._content = match_content.encode() if isinstance(match_content, str) else match_content
@@ -259,23 +259,27 @@ class Route:
         )
 
 
-def _url_matcher(pattern: URLPattern) -> Callable[[Request], bool]:
+def _url_matcher(pattern: URLPattern, any_query: bool) -> Callable[[Request], bool]:
+    """`any_query`: whether the query is compared elsewhere."""
     if isinstance(pattern, re.Pattern):
         expression = pattern
         return lambda request: expression.fullmatch(_whole(request.url)) is not None
     if isinstance(pattern, (str, URL)):
         text = str(pattern)
+        if any_query:
+            text = text.partition("?")[0]
         if "*" in text:
-            wanted = re.compile(fnmatch.translate(text.replace("[", "[[]").replace("?", "[?]")))
-            if text.startswith("/"):
-                return lambda request: wanted.fullmatch(request.url.full_path) is not None
-            return lambda request: wanted.fullmatch(_whole(request.url)) is not None
+            return _wildcard_matcher(text, any_query)
         if text.startswith("/"):
-            path, _, query = text.partition("?")
-            return lambda request: request.url.path == path and _same_query(request.url, query)
+            at_any_host = URL(f"http://any.invalid{text}")
+            return lambda request: (
+                (request.url.path or "/") == at_any_host.path
+                and (any_query or _same_query(request.url, at_any_host.query))
+            )
         url = URL(text)
         return lambda request: (
-            _place(request.url) == _place(url) and _same_query(request.url, url.query)
+            _place(request.url) == _place(url)
+            and (any_query or _same_query(request.url, url.query))
         )
     if callable(pattern):
         return pattern
@@ -283,6 +287,35 @@ def _url_matcher(pattern: URLPattern) -> Callable[[Request], bool]:
         "a route is for a URL, a path, a compiled pattern or a function of the request, "
         f"not {pattern!r}"
     )
+
+
+def _wildcard_matcher(text: str, any_query: bool) -> Callable[[Request], bool]:
+    is_path = text.startswith("/")
+    # As a request has them: encoded, and the host in lower case.
+    if is_path:
+        text = URL(f"http://any.invalid{text}").full_path
+    else:
+        start, mark, rest = text.partition("://")
+        host, slash, path = rest.partition("/")
+        if slash:
+            path = URL(f"http://any.invalid/{path}").full_path
+        elif mark and not host.endswith("*"):
+            path = "/"
+        text = start.lower() + mark + host.lower() + path
+    wanted = re.compile(fnmatch.translate(text.replace("[", "[[]").replace("?", "[?]")))
+
+    def matches(request: Request) -> bool:
+        seen = request.url.full_path if is_path else _spelt(request.url)
+        if any_query:
+            seen = seen.partition("?")[0]
+        return wanted.fullmatch(seen) is not None
+
+    return matches
+
+
+def _spelt(url: URL) -> str:
+    """Without what is not sent, and without a port that is the scheme's own."""
+    return f"{url.scheme}://{url.host_header}{url.full_path}"
 
 
 def _whole(url: URL) -> str:
@@ -385,7 +418,7 @@ class MockDispatch(Dispatcher):
         """
         route = Route(
             method,
-            _without_query(url) if params is not None else url,
+            url,
             params=params,
             match_headers=match_headers,
             match_content=match_content,
@@ -652,7 +685,7 @@ def _wait(seconds: float | None, request: Request, context: Context) -> None:
 
 def _made(failure: Failure, request: Request) -> BaseException:
     if isinstance(failure, BaseException):
-        made: BaseException = copy.copy(failure)  # of each request its own
+        made: BaseException = _copied(failure)  # of each request its own
         made.__traceback__ = None
     elif isinstance(failure, type):
         made = failure(f"scripted: {failure.__name__}")
@@ -689,14 +722,13 @@ def _length_of(headers: Headers) -> int | None:
     return int(value) if value is not None and value.isdecimal() else None
 
 
-def _without_query(url: URLPattern) -> URLPattern:
-    """The parameters are compared apart."""
-    if isinstance(url, (str, URL)):
-        prefix = str(url).partition("?")[0]
-        return re.compile(
-            (r"https?://[^/]+" if prefix.startswith("/") else "") + re.escape(prefix) + r"(\?.*)?"
-        )
-    return url
+def _copied(failure: BaseException) -> BaseException:
+    try:
+        return copy.copy(failure)
+    except TypeError:  # it takes other arguments than it says it was made with
+        made = failure.__class__.__new__(failure.__class__, *failure.args)
+        made.__dict__.update(failure.__dict__)
+        return made
 
 
 def _submitted(context: Context) -> float:

@@ -110,13 +110,18 @@ def make_entry(record: Record, opened: float) -> Entry:
     for sent in list(record.messages):
         before = messages[-1] if messages else None
         messages.append(_make_message(sent, before, record.submitted, opened, now))
-    state, end = record.state, record.ended
+    # In this order: it has an end, and what it failed with, once it has a state.
+    state = record.state or ("queued" if record.began is None else "running")
+    end = None if state in ("queued", "running") else record.ended
+    failure = record.failure
     last = messages[-1] if messages else None
     if state == "done" and last is not None:
         if last.end is None:
             state, end = "running", None
         elif end is not None:
             end = max(end, last.end + opened)
+        if last.failure is not None:  # the body of a stream
+            state, failure = "failed", last.failure
     over = (now if end is None else end) - opened
     return Entry(
         record.id,
@@ -127,7 +132,7 @@ def make_entry(record: Record, opened: float) -> Entry:
         record.submitted - opened,
         None if end is None else end - opened,
         record.worker,
-        record.failure,
+        failure,
         _phases_of(record, messages, opened, over),
         messages,
     )

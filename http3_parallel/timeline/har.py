@@ -17,7 +17,7 @@ from ..__version__ import __title__, __version__
 from ..models import URL, Headers, QueryParams, StatusCode
 from .entries import Entry, Message, Phase
 from .records import Failure
-from .redacting import HIDDEN, shown_headers, shown_url
+from .redacting import HIDDEN, shown_headers, shown_tag, shown_url
 
 if typing.TYPE_CHECKING:
     from .timeline import Timeline
@@ -96,7 +96,11 @@ def _entries(
 
 
 def _common(
-    entry: Entry, phases: typing.Sequence[Phase], start: float, started: datetime.datetime
+    entry: Entry,
+    phases: typing.Sequence[Phase],
+    start: float,
+    started: datetime.datetime,
+    credentials: bool,
 ) -> _Json:
     timings = dict.fromkeys(("blocked", "dns", "connect", "ssl"), -1.0)
     timings.update(send=0.0, wait=0.0, receive=0.0)
@@ -115,8 +119,9 @@ def _common(
         "_id": entry.id,
         "_state": entry.state,
     }
-    if entry.tag is not None:
-        made["_tag"] = entry.tag
+    tag = shown_tag(entry.tag, credentials)
+    if tag is not None:
+        made["_tag"] = tag
     if entry.worker is not None:
         made["_worker"] = entry.worker
     return made
@@ -130,7 +135,7 @@ def _entry(
     credentials: bool,
 ) -> _Json:
     start = waited[0].start if waited else message.start
-    made = _common(entry, [*waited, *message.phases], start, started)
+    made = _common(entry, [*waited, *message.phases], start, started, credentials)
     version = message.protocol or "HTTP/1.1"
     made["request"] = {
         "method": message.method,
@@ -170,7 +175,11 @@ def _response(message: Message, version: str, failure: Failure | None, credentia
         "httpVersion": version,
         "cookies": _cookies(headers, "set-cookie", credentials),
         "headers": _headers(headers, credentials),
-        "content": {"size": size, "mimeType": headers.get("content-type", "x-unknown")},
+        "content": {
+            # Of what was decoded, nobody has noted it.
+            "size": -1 if "content-encoding" in headers else size,
+            "mimeType": headers.get("content-type", "x-unknown"),
+        },
         "redirectURL": shown.get("location", ""),
         "headersSize": -1,
         "bodySize": size,
@@ -198,7 +207,7 @@ def _no_response(failure: Failure | None) -> _Json:
 
 
 def _entry_without_message(entry: Entry, started: datetime.datetime, credentials: bool) -> _Json:
-    made = _common(entry, entry.phases, entry.start, started)
+    made = _common(entry, entry.phases, entry.start, started, credentials)
     made["request"] = {
         "method": entry.method,
         "url": _uri(entry.url, credentials),

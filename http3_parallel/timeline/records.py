@@ -81,8 +81,11 @@ class MessageRecord:
     def end(self, abort: Abort) -> None:
         """All of the body is here, or it is given up."""
         if self.ended is None:
-            self.ended = perf_counter()
             self.size = abort.received - self.received
+            seen = self.timings._seen
+            if seen is not None and seen.failure is not None:
+                self.failure = Failure(*seen.failure)
+            self.ended = perf_counter()
 
     def fail(self, error: BaseException, abort: Abort) -> None:
         self.failure = self.failure or Failure.of(error)
@@ -113,7 +116,8 @@ class Record:
         self.url: URL | str = url
         self.tag: str | None = _as_text(tag)
         self.submitted: float = perf_counter()
-        self.state: str = "queued"
+        #: How it ended, once it has.
+        self.state: str | None = None
         self.began: float | None = None
         self.ended: float | None = None
         self.failure: Failure | None = None
@@ -124,8 +128,6 @@ class Record:
         """A worker takes it up."""
         self.worker = threading.current_thread().name
         self.began = perf_counter()
-        if self.ended is None:
-            self.state = "running"
 
     def send(self, request: Request, timings: Timings, abort: Abort) -> MessageRecord:
         message = MessageRecord(request, timings, abort)
@@ -134,6 +136,7 @@ class Record:
         return message
 
     def end(self, state: str, error: BaseException | None) -> None:
+        """By whoever ends it; once."""
         self.ended = perf_counter()
         self.failure = None if error is None else Failure.of(error)
         self.state = state

@@ -6,22 +6,37 @@ import re
 
 from ..models import URL, Headers
 
-__all__ = ["HIDDEN", "shown_headers", "shown_url"]
+__all__ = ["HIDDEN", "shown_headers", "shown_tag", "shown_url"]
 
 #: In place of a secret, as in messages and logs.
 HIDDEN = "…"
 
 #: Words in the names of fields whose values are secret.
 _SECRET = re.compile(
-    r"auth|cookie|token|secret|passw|credential|session|signature|api[-_]?key|(^|-)key(-|$)"
+    r"auth|bearer|cookie|credential|csrf|hmac|jwt|passw|secret|session|signature|token|xsrf"
+    r"|api[-_]?key|(^|[-_])(key|pass|pwd|sas|sig)([-_]|$)"
 )
-#: Challenges and the like, which are not.
-_HARMLESS = frozenset(["www-authenticate", "proxy-authenticate", ":authority"])
 
-#: Fields that have URLs.
-_WITH_URLS = frozenset(["location", "content-location", "referer", "link", "refresh", "origin"])
-_USERINFO = re.compile(r"//[^/?#\s]*@")
-_QUERY = re.compile(r"\?[^#>\s\"]*")
+#: The schemes that may stand before credentials (IANA's registry, and what is used besides);
+#: another first word may be a part of these.
+_SCHEMES = re.compile(
+    r"(basic|bearer|concealed|digest|dpop|gnap|hoba|mutual|negotiate|ntlm|oauth|privatetoken"
+    r"|scram-sha-1|scram-sha-256|token|vapid|aws4-hmac-sha256) ",
+    re.IGNORECASE,
+)
+_WITH_SCHEME = frozenset(["authorization", "proxy-authorization"])
+
+#: Challenges are for everybody, but for what goes on in some of them (token68 of RFC 9110, 11.2).
+_CHALLENGES = frozenset(["www-authenticate", "proxy-authenticate"])
+_TOKEN68 = re.compile(r"((?:^|, *)[\w-]+) +[\w.~+/-]+=*(?= *(?:,|$))")
+
+#: Fields that have URLs, or parts of them; in others they are known by ``//``.
+_WITH_URLS = frozenset(
+    ["location", "content-location", "destination", "referer", "link", "refresh", "uri"]
+)
+_USERINFO = re.compile(r"//[^\s\"'<>]*@")
+_QUERY = re.compile(r"\?[^\s\"'<>]*")
+_FRAGMENT = re.compile(r"#[^\s\"'<>]*")
 
 
 def shown_url(url: URL | str, credentials: bool) -> str:
@@ -29,6 +44,13 @@ def shown_url(url: URL | str, credentials: bool) -> str:
     if isinstance(url, str):
         return url
     return str(url) if credentials else url.redacted
+
+
+def shown_tag(tag: str | None, credentials: bool) -> str | None:
+    """Tags are the user's own, but are URLs often enough, or have them in them."""
+    if tag is None or credentials or "//" not in tag:
+        return tag
+    return _without_parts(tag)
 
 
 def shown_headers(headers: Headers | None, credentials: bool) -> list[tuple[str, str]]:
@@ -40,13 +62,17 @@ def shown_headers(headers: Headers | None, credentials: bool) -> list[tuple[str,
 
 
 def _without_secrets(name: str, value: str) -> str:
-    if name in _HARMLESS:
-        return value
-    if name in _WITH_URLS:
-        return _QUERY.sub("?" + HIDDEN, _USERINFO.sub(f"//{HIDDEN}@", value))
-    if not _SECRET.search(name):
-        return value
-    if name in ("authorization", "proxy-authorization"):
-        scheme, space, _ = value.partition(" ")
-        return f"{scheme} {HIDDEN}" if space else HIDDEN
-    return HIDDEN
+    if name in _CHALLENGES:
+        return _TOKEN68.sub(rf"\1 {HIDDEN}", value)
+    if _SECRET.search(name):
+        scheme = _SCHEMES.match(value) if name in _WITH_SCHEME else None
+        return HIDDEN if scheme is None else scheme[0] + HIDDEN
+    if name in _WITH_URLS or "//" in value or value.startswith("/"):
+        return _without_parts(value)
+    return value
+
+
+def _without_parts(text: str) -> str:
+    """Without the userinfo, query and fragment of any URL in it."""
+    text = _USERINFO.sub(f"//{HIDDEN}@", text)
+    return _FRAGMENT.sub(f"#{HIDDEN}", _QUERY.sub(f"?{HIDDEN}", text))

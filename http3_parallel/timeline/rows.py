@@ -7,7 +7,7 @@ import typing
 from ..models import StatusCode
 from .entries import Entry, Message, Phase
 from .records import Failure
-from .redacting import shown_headers, shown_url
+from .redacting import shown_headers, shown_tag, shown_url
 
 __all__ = ["make_row"]
 
@@ -24,7 +24,7 @@ def make_row(entry: Entry, credentials: bool) -> _Json:
         "method": entry.method,
         "url": shown_url(entry.url, credentials),
         "host": "" if isinstance(entry.url, str) else entry.url.host_header,
-        "tag": entry.tag,
+        "tag": shown_tag(entry.tag, credentials),
         "state": entry.state,
         "status": status,
         "reason": None if status is None else StatusCode.get_reason_phrase(status),
