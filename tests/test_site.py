@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import pathlib
 import re
+import typing
+
+import pytest
 
 import http3_parallel
 
@@ -58,6 +62,60 @@ def test_every_promise_names_tests_that_exist() -> None:
             assert link == file
             assert name.startswith("test_")
             assert name in functions(ROOT / file), f"{file} has no {name}"
+
+
+#: Where a test of the promises does not run, by its mark. No other mark may keep one from running.
+TOLD = {
+    "slow": ", slow",
+    "slow cases": ", some cases slow",
+    "the system has no fork": ", where there is `fork`",
+}
+KEEPS_FROM_RUNNING = ("once", "skip", "skipif", "slow", "xfail")
+
+
+def kept_from_running(module: typing.Any, name: str) -> set[str]:
+    """Why pytest may leave out a test of a module, wholly or in part."""
+    of_module = getattr(module, "pytestmark", [])
+    marks: list[pytest.Mark | pytest.MarkDecorator] = [
+        *(of_module if isinstance(of_module, list) else [of_module]),
+        *getattr(getattr(module, name), "pytestmark", []),
+    ]
+    why = {mark.kwargs.get("reason", mark.name) for mark in marks if is_keeping(mark)}
+    for mark in marks:
+        if mark.name == "parametrize":
+            of_cases = [of for case in mark.args[1] for of in getattr(case, "marks", ())]
+            why |= {f"{of.name} cases" for of in of_cases if is_keeping(of)}
+    return why
+
+
+def is_keeping(mark: typing.Any) -> bool:
+    return mark.name in KEEPS_FROM_RUNNING
+
+
+def test_the_promises_tell_which_tests_do_not_run_everywhere() -> None:
+    page = (DOCS / "promises.md").read_text("utf-8")
+    listed = re.findall(r"(?m)^- \[`tests/(\w+)\.py::(\w+)`\]\([^)]*\)(.*)$", page)
+    assert len(listed) == len(re.findall(r"(?m)^- ", page))
+    for file, name, told in listed:
+        why = kept_from_running(importlib.import_module(file), name)
+        assert told == "".join(TOLD[one] for one in sorted(why)), f"{file}.py::{name}"
+
+
+class Marked:
+    """What a module of tests looks like from here."""
+
+    pytestmark = pytest.mark.slow
+
+    @pytest.mark.skipif(True, reason="the system has no fork")
+    def test_whole(self) -> None: ...
+
+    @pytest.mark.parametrize("case", [1, pytest.param(2, marks=pytest.mark.xfail)])
+    def test_cases(self, case: int) -> None: ...
+
+
+def test_whatever_keeps_a_test_from_running_is_seen() -> None:
+    assert kept_from_running(Marked, "test_whole") == {"slow", "the system has no fork"}
+    assert kept_from_running(Marked, "test_cases") == {"slow", "xfail cases"}
 
 
 def test_every_test_of_the_promises_is_named() -> None:
