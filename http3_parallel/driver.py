@@ -282,6 +282,7 @@ class Driver:
             response._add_on_close(functools.partial(timings.mark, "done"))
         if self._message is not None:
             self._message.answered(response)
+            response._watch(timings._seen)
             response._add_on_close(functools.partial(self._message.end, context.abort))
         response.tag = self._tag
         response._max_size = self._reception.max_response_size

@@ -38,7 +38,7 @@ class _Connection(socketserver.StreamRequestHandler):
     server: DemoServer
 
     def handle(self) -> None:
-        with contextlib.suppress(ConnectionError), self.server.counted(self.connection):
+        with contextlib.suppress(ConnectionError):
             while (path := self._read_path()) is not None and self._answer(path):
                 pass
 
@@ -90,7 +90,7 @@ class DemoServer(socketserver.ThreadingTCPServer):
         #: the clock of `time.perf_counter`; None if it was not the client.
         self.hanging_closed: Signal = Signal()
         self.hanging_closed_at: float | None = None
-        self._connections: dict[socket.socket, threading.Thread] = {}
+        self._connections: list[tuple[socket.socket, threading.Thread]] = []
         self._stopping = False
         self._acceptor = threading.Thread(
             target=self.serve_forever,
@@ -104,16 +104,16 @@ class DemoServer(socketserver.ThreadingTCPServer):
         host, port = self.socket.getsockname()
         return f"http://{host}:{port}"
 
-    @contextlib.contextmanager
-    def counted(self, connection: socket.socket) -> typing.Iterator[None]:
-        """Around what is done for `connection`, in its thread."""
-        self._connections[connection] = threading.current_thread()
-        try:
-            if self._stopping:  # it came too late to be seen by who stops
-                shutdown_socket(connection)
-            yield
-        finally:
-            del self._connections[connection]
+    def process_request(self, request: typing.Any, client_address: typing.Any) -> None:
+        # Known before it runs: who stops, after the last one was accepted, finds it.
+        thread = threading.Thread(
+            target=self.process_request_thread,
+            args=(request, client_address),
+            name="demo connection",
+            daemon=True,
+        )
+        self._connections.append((request, thread))
+        thread.start()
 
     def note_hanging_closed(self) -> None:
         if not self._stopping:
@@ -129,6 +129,7 @@ class DemoServer(socketserver.ThreadingTCPServer):
         self.shutdown()
         self._acceptor.join()
         self.server_close()
-        for connection, thread in list(self._connections.items()):
+        for connection, _ in self._connections:
             shutdown_socket(connection)
+        for _, thread in self._connections:
             thread.join(_JOIN_SECONDS)

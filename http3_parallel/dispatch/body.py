@@ -181,16 +181,6 @@ class ResponseBody:
         return data
 
     def _read(self, read: typing.Callable[[_In], _Out], argument: _In) -> _Out:
-        seen = self._timings._seen
-        if seen is None:
-            return self._read_on(read, argument)
-        try:
-            return self._read_on(read, argument)
-        except HTTPError as error:
-            seen.failure = type(error).__name__, error.message
-            raise
-
-    def _read_on(self, read: typing.Callable[[_In], _Out], argument: _In) -> _Out:
         try:
             # The client's clock aborts what is late, but a stream outlives its client.
             self._limit_by_deadline()

@@ -110,6 +110,11 @@ class ReceivedBody:
         else:
             self._stream.on_close(callback)
 
+    def _watch(self, seen: typing.Any) -> None:
+        """Have it noted as `seen.failure` what breaks the body, if it is still to come."""
+        if self._stream is not None:
+            self._stream.seen = seen
+
     def _meter(self, meter: typing.Any) -> None:
         """Have what has come of the body counted in `meter.received`, and what comes."""
         if self._raw is not None:

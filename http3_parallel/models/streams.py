@@ -21,7 +21,7 @@ import threading
 import typing
 from collections.abc import Callable, Iterable, Iterator
 
-from ..exceptions import ResponseClosed, StreamConsumed
+from ..exceptions import HTTPError, ResponseClosed, StreamConsumed
 from .decoding import decode_body, too_large
 
 __all__ = ["ResponseStream"]
@@ -44,6 +44,7 @@ class ResponseStream:
         "begun",
         "closed",
         "meter",
+        "seen",
     )
 
     def __init__(self, content: Iterable[bytes]) -> None:
@@ -64,6 +65,8 @@ class ResponseStream:
         self.closed: bool = False
         #: Where its bytes are counted, as `received`, unless the source does that itself.
         self.meter: typing.Any = None
+        #: Where it is noted, as `failure`, what broke it, if anywhere: the type and the message.
+        self.seen: typing.Any = None
 
     def on_close(self, callback: Callable[[], object]) -> None:
         """Call `callback` once, when the body ends or is given up; now if it already has."""
@@ -93,7 +96,8 @@ class ResponseStream:
                     self._content if self.meter is None else _metered(self._content, self.meter)
                 )
                 self._pieces = decode_body(pieces, codings, max_size=max_size)
-            except BaseException:
+            except BaseException as error:
+                self._note(error)
                 self._finish()
                 raise
         finally:
@@ -107,7 +111,8 @@ class ResponseStream:
                 raise ResponseClosed("the response was closed while its body was being read")
             try:
                 piece = next(self._pieces, None)
-            except BaseException:
+            except BaseException as error:
+                self._note(error)
                 self._finish()
                 raise
             if piece is None:
@@ -131,7 +136,8 @@ class ResponseStream:
                 raise ResponseClosed("the response was closed while its body was being read")
             try:
                 data: bytes | None = read_whole()
-            except BaseException:
+            except BaseException as error:
+                self._note(error)
                 self._finish()
                 raise
             if data is None:
@@ -141,6 +147,11 @@ class ResponseStream:
             return data
         finally:
             self._release()
+
+    def _note(self, error: BaseException) -> None:
+        if self.seen is not None:
+            message = error.message if isinstance(error, HTTPError) else ""
+            self.seen.failure = type(error).__name__, message
 
     def limit(self, seconds: float) -> None:
         """Wait at most so long for its next bytes, where the source knows how to."""

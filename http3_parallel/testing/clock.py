@@ -459,7 +459,9 @@ class VirtualClock:
         if passed_over:
             _logger.warning("a MockDispatch's clock goes on although %s", why)
             self._poke()
-        elif why is not None and is_due:
+        elif is_due:
+            # It would go on, if it were asked to.
+            why = why or "a task goes on without ever waiting, by sleep(0), say"
             _logger.warning("a MockDispatch's clock stands still: %s", why)
 
     def _pass_over(self) -> bool:

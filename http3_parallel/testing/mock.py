@@ -301,7 +301,7 @@ def _wildcard_matcher(text: str, any_query: bool) -> Callable[[Request], bool]:
             path = URL(f"http://any.invalid/{path}").full_path
         elif mark and not host.endswith("*"):
             path = "/"
-        text = start.lower() + mark + host.lower() + path
+        text = start.lower() + mark + _host_of(start.lower(), host) + path
     wanted = re.compile(fnmatch.translate(text.replace("[", "[[]").replace("?", "[?]")))
 
     def matches(request: Request) -> bool:
@@ -311,6 +311,12 @@ def _wildcard_matcher(text: str, any_query: bool) -> Callable[[Request], bool]:
         return wanted.fullmatch(seen) is not None
 
     return matches
+
+
+def _host_of(scheme: str, host: str) -> str:
+    if not host or "*" in host:
+        return host.lower().removesuffix({"http": ":80", "https": ":443"}.get(scheme, " "))
+    return URL(f"{scheme if scheme in ('http', 'https') else 'http'}://{host}").host_header
 
 
 def _spelt(url: URL) -> str:

@@ -13,8 +13,8 @@ HIDDEN = "…"
 
 #: Words in the names of fields whose values are secret.
 _SECRET = re.compile(
-    r"auth|bearer|cookie|credential|csrf|hmac|jwt|passw|secret|session|signature|token|xsrf"
-    r"|api[-_]?key|(^|[-_])(key|pass|pwd|sas|sig)([-_]|$)"
+    r"auth|bearer|cookie|credential|csrf|hmac|jwt|key|passw|secret|session|signature|token|xsrf"
+    r"|(^|[-_])(pass|pwd|sas|sig)([-_]|$)"
 )
 
 #: The schemes that may stand before credentials (IANA's registry, and what is used besides);
@@ -34,9 +34,8 @@ _TOKEN68 = re.compile(r"((?:^|, *)[\w-]+) +[\w.~+/-]+=*(?= *(?:,|$))")
 _WITH_URLS = frozenset(
     ["location", "content-location", "destination", "referer", "link", "refresh", "uri"]
 )
-_USERINFO = re.compile(r"//[^\s\"'<>]*@")
-_QUERY = re.compile(r"\?[^\s\"'<>]*")
-_FRAGMENT = re.compile(r"#[^\s\"'<>]*")
+#: What stands around URLs, in fields and in text.
+_AROUND = re.compile(r"([\s\"<>]+)")
 
 
 def shown_url(url: URL | str, credentials: bool) -> str:
@@ -73,6 +72,15 @@ def _without_secrets(name: str, value: str) -> str:
 
 
 def _without_parts(text: str) -> str:
-    """Without the userinfo, query and fragment of any URL in it."""
-    text = _USERINFO.sub(f"//{HIDDEN}@", text)
-    return _FRAGMENT.sub(f"#{HIDDEN}", _QUERY.sub(f"?{HIDDEN}", text))
+    """Without the userinfo, query and fragment of any URL in it, and what stands close by."""
+    return "".join([_without_part(word) for word in _AROUND.split(text)])
+
+
+def _without_part(word: str) -> str:
+    start = min([place for place in (word.find("?"), word.find("#")) if place >= 0], default=None)
+    if start is not None:
+        word = word[: start + 1] + HIDDEN
+    slashes, at = word.find("//"), word.rfind("@")
+    if 0 <= slashes < at:
+        word = f"{word[: slashes + 2]}{HIDDEN}{word[at:]}"
+    return word
