@@ -81,14 +81,19 @@ def rich(
     kind; and as iterating over `handles` does.
     """
     try:
+        import rich.console
         import rich.progress as bars
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("progress.rich() needs rich: pip install rich") from error
-    return _with_rich(_Watched(handles, total), description, progress, bars)
+    return _with_rich(_Watched(handles, total), description, progress, bars, rich.console.Console)
 
 
 def _with_rich(
-    watched: _Watched, description: str, given: typing.Any, bars: typing.Any
+    watched: _Watched,
+    description: str,
+    given: typing.Any,
+    bars: typing.Any,
+    console_class: typing.Any,
 ) -> typing.Iterator[PendingResponse]:
     class State(bars.ProgressColumn):  # type: ignore[misc]  # rich may not be there
         def render(self, task: typing.Any) -> str:
@@ -109,6 +114,8 @@ def _with_rich(
             State(),
             Size(),
             bars.TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            # What the program prints may be for another program.
+            console=console_class(stderr=True),
         )
     try:
         if own:

@@ -292,3 +292,56 @@ def test_a_signal_that_is_ignored_stays_so(number: signal.Signals) -> None:
             signal.raise_signal(number)
     finally:
         signal.signal(number, before)
+
+
+def test_a_waterfall_has_the_tag_and_nothing_else_of_a_line(
+    server: Site, tmp_path: pathlib.Path
+) -> None:
+    server.answer("/page", b"")
+    url = server.url.replace("://", "://ada:secret-password-of-some-length@") + "/page"
+    lines = [
+        {"url": url, "tag": "mine"},
+        {"url": url, "tag": {"n": 1}, "json": {"password": "hunter2"}},
+        {"url": url, "headers": {"Authorization": "t0ken"}, "body": "b0dy"},
+    ]
+    for ending in ("har", "html", "txt"):
+        path = tmp_path / f"waterfall.{ending}"
+        given = "".join(json.dumps(line) + "\n" for line in lines)
+        assert run("--waterfall", str(path), "-", given=given).status == 0
+        text = path.read_text("utf-8")
+        for secret in ("secret-pass", "hunter2", "t0ken", "b0dy", "Item("):
+            assert secret not in text
+    har = json.loads((tmp_path / "waterfall.har").read_text("utf-8"))
+    tags = {entry.get("_tag") for entry in har["log"]["entries"]}
+    assert tags == {"mine", '{"n": 1}', None}
+
+
+@pytest.mark.parametrize(("limits", "ahead"), [((), 1), (("-m", "30"), 0)])
+def test_time_for_each_request_is_not_spent_in_line(
+    server: Site, limits: tuple[str, ...], ahead: int
+) -> None:
+    """As with curl's -m: what the command has read ahead would wait for its turn."""
+    server.answer("/last", b"")
+    with running("-c", "2", *limits, "-", stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        lines = [f"{server.url}/wait/{n}" for n in range(2)]
+        # A line that is bad is told as soon as it is read.
+        process.stdin.write("\n".join([*lines, "no url", f"{server.url}/last"]) + "\n")
+        process.stdin.flush()
+        assert all(server.wait_for_request(f"/wait/{n}") for n in range(2))
+        if ahead:
+            assert next_line(process).startswith("ERR")
+        server.release("0")
+        line = next_line(process)
+        assert line.startswith("200")
+        assert line.endswith("/wait/0")
+        server.release("1")
+        process.communicate(timeout=LONGEST)
+
+
+def test_what_curl_has_besides_is_taken(server: Site) -> None:
+    page = server.answer("/page", b"")
+    assert run("-fsSL", page).status == 0
+    wrong = run("-o", "-", page)
+    assert wrong.status == 2
+    assert "-o is a folder here" in wrong.errors

@@ -185,8 +185,7 @@ def test_richs_own_bar_shows_failures_and_ends() -> None:
     output = io.StringIO()
     console = rich.console.Console(file=output, force_terminal=True, width=120)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rich, "get_console", lambda: console)
-        patch.setattr("rich.progress.get_console", lambda: console)
+        patch.setattr(rich.console, "Console", lambda *, stderr: console if stderr else None)
         with http3.parallel(dispatch=InstantDispatch()) as parallel:
             parallel.get("no url")
             parallel.get(ORIGIN)

@@ -32,6 +32,9 @@ class Page(typing.NamedTuple):
     def body(self) -> bytes:
         return f"This is {self.path}.\n".encode()
 
+    def __repr__(self) -> str:
+        return ""  # as a tag, it says no more than the URL
+
 
 class _Connection(socketserver.StreamRequestHandler):
     disable_nagle_algorithm = True

@@ -152,7 +152,9 @@ class Window(Run):
 
     def __init__(self, options: Options, block: Parallel, inputs: Input) -> None:
         super().__init__(options, block, inputs)
-        self._room = threading.Semaphore(2 * options.concurrency)
+        # Not in line where each has so much time in all: nobody but this put it there.
+        ahead = 2 if options.max_time is None else 1
+        self._room = threading.Semaphore(ahead * options.concurrency)
         self._lock = threading.Lock()
         self._submitted = self._taken = 0
         self._has_read_all = False

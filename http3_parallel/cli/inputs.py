@@ -46,6 +46,12 @@ class Item(typing.NamedTuple):
     def place(self) -> str:
         return _place(self.source, self.number)
 
+    def __repr__(self) -> str:
+        """What a timeline shows of it: the user's tag. The rest may be secret."""
+        if self.tag is None or isinstance(self.tag, str):
+            return self.tag or ""
+        return json.dumps(self.tag, ensure_ascii=False)
+
 
 class BadLine(typing.NamedTuple):
     """A line that says nothing that could be requested, or an input that broke off there."""

@@ -195,7 +195,7 @@ def _make_parser() -> _Parser:
         *("-m", "--max-time"),
         metavar="SECONDS",
         type=_seconds,
-        help="for each request in all, waiting in line included (default: none)",
+        help="for each request in all, redirects, retries and --per-host included (default: none)",
     )
     add(
         "--deadline",
@@ -282,6 +282,12 @@ def _make_parser() -> _Parser:
         action="store_true",
         help="follow redirects, which is done anyway",
     )
+    add(
+        *("-f", "--fail", "-S", "--show-error"),
+        dest="curls",
+        action="store_true",
+        help="for a status of 4xx or 5xx to be a failure, and to be told, as they are anyway",
+    )
 
     add = parser.add_argument_group("what comes out").add_argument
     add(
@@ -311,7 +317,7 @@ def _make_parser() -> _Parser:
     add(
         *("-v", "--verbose"),
         action="store_true",
-        help="a log of connections, redirects and retries on standard error",
+        help="a log line for each request that has ended, on standard error",
     )
 
     add = parser.add_argument_group("this command").add_argument
@@ -593,6 +599,10 @@ def _output(given: argparse.Namespace, method: str) -> pathlib.Path | None:
         raise ValueError("-o saves bodies, and -I asks for none")
     if not given.output:
         raise ValueError("-o needs a folder; . is this one")
+    if given.output == "-":
+        raise ValueError(
+            "-o is a folder here; what goes to standard output is --jsonl, with bodies"
+        )
     path = pathlib.Path(given.output)
     if path.exists() and not path.is_dir():
         raise ValueError(f"-o {path}: it is a file, and must be a folder")

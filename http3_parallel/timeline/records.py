@@ -148,6 +148,6 @@ def _as_text(tag: object) -> str | None:
     if isinstance(tag, str):
         return tag[:200]
     try:
-        return _SHORT.repr(tag)
+        return _SHORT.repr(tag) or None
     except Exception:  # of the user's `repr`
         return f"<{type(tag).__name__}>"
