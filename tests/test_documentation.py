@@ -23,8 +23,6 @@ the path's last segment:
 * a number from 400 to 599: that status;
 * ``redirects...``: a redirect to ``/``;
 * ``login...`` sets a cookie, and ``token...`` has an ``access_token`` in its JSON;
-* ``chapter...``: a page of HTML that links to eight chapters in all, to ``/404``, to ``/fails``, and
-  to another site;
 * anything else: 200 and ``{"method": ..., "path": ...}``.
 """
 
@@ -67,17 +65,6 @@ FENCE = re.compile(r"(?P<indent>[ \t]*)(?P<fence>`{3,}|~{3,})[ \t]*(?P<info>[^`]
 #: An address of the loopback network that nobody listens on: what example.com resolves to.
 STAND_IN = "127.93.184.215"
 STAND_IN_HOSTS = re.compile(r"(.+\.)?example\.(com|org)\.?")
-
-#: What a crawler gets: relative links and absolute ones, broken ones, and one to elsewhere.
-CHAPTER = "\n".join(
-    [
-        "<!doctype html>",
-        '<title>A chapter</title><a href="#end">To its end</a>',
-        *(f'<a href="chapter-{number}#top">Chapter {number}</a>' for number in range(1, 9)),
-        '<a href="/404">Missing</a> <a href="https://example.com/fails">Broken</a>',
-        '<a href="https://www.example.org/chapter">Elsewhere</a> <a id="end">The end</a>',
-    ]
-).encode()
 
 
 @dataclasses.dataclass
@@ -231,8 +218,6 @@ def answer(peer: Peer) -> None:
         if name.startswith("token"):
             answered["access_token"] = "2YotnFZFEjr1zCsicMWpAA"
         body = json.dumps(answered).encode()
-        if name.startswith("chapter"):
-            headers["Content-Type"], body = "text/html; charset=utf-8", CHAPTER
         peer.send(response_bytes(status, body, headers, with_body=request.method != "HEAD"))
         if not request.keeps_alive:
             return
