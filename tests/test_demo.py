@@ -105,7 +105,7 @@ def test_its_page_is_for_a_file_that_can_be_written(tmp_path: pathlib.Path) -> N
 
 def test_it_leaves_nothing_behind(capsys: pytest.CaptureFixture[str]) -> None:
     before = set(threading.enumerate())
-    assert demo.run_demo(speed=50) == 0
+    assert demo.run_demo(speed=10) == 0
     assert set(threading.enumerate()) <= before
     assert "All of it went as it should." in capsys.readouterr().out
 
@@ -114,12 +114,12 @@ def test_it_is_not_led_astray_by_a_proxy(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    assert demo.run_demo(speed=50) == 0
+    assert demo.run_demo(speed=10) == 0
     assert "times as fast" in capsys.readouterr().out
 
 
 def test_it_fails_when_a_page_is_not_as_it_should_be(capsys: pytest.CaptureFixture[str]) -> None:
-    pages = demo._make_pages(speed=50)
+    pages = demo._make_pages(speed=10)
     with DemoServer(pages) as server:
         missing = Page("/page/41", 0.001)
         assert demo._Demo(server, [*pages, missing]).run() == 1
